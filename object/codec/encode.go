@@ -1,0 +1,43 @@
+package codec
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/rootstock-cf/rootstock/object"
+)
+
+// Encode appends the stored form of src to dst. The result depends on nothing
+// but c and src: zlib is bit-identical to C zlib's default level, as CernVM-FS
+// requires of certificates and metainfo and expects of all else
+// (CVMFS-FORMAT 0.3).
+func Encode(c object.Compression, dst, src []byte) ([]byte, error) {
+	switch c {
+	case object.None:
+		return append(dst, src...), nil
+	case object.Zlib:
+		return deflate(dst, src)
+	case object.Zstd:
+		return enzstd(dst, src)
+	}
+	return nil, fmt.Errorf("encode: unknown %s", c)
+}
+
+var zstders sync.Pool
+
+func enzstd(dst, src []byte) ([]byte, error) {
+	e, pooled := zstders.Get().(*zstd.Encoder)
+	if !pooled {
+		var err error
+		// No checksum of its own: the object's name is one already.
+		e, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+			zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithZeroFrames(true))
+		if err != nil {
+			return nil, fmt.Errorf("start zstd encoder: %w", err)
+		}
+	}
+	defer zstders.Put(e)
+	return e.EncodeAll(src, dst), nil
+}
