@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
 	"github.com/rootstock-cf/rootstock/store"
 )
@@ -49,33 +50,26 @@ type Options struct {
 }
 
 // Publisher publishes into one repository. It is for one goroutine.
-type Publisher struct {
-	o    Options
-	name string
-}
+type Publisher struct{ o Options }
 
 // Open checks that the store holds a repository these keys may publish to.
 func Open(ctx context.Context, o Options) (*Publisher, error) {
+	p := newPublisher(o)
+	if _, err := p.head(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func newPublisher(o Options) *Publisher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.TempDir == "" {
-		o.TempDir = os.TempDir()
-	}
-	p := &Publisher{o: o}
-	head, err := p.head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p.name = head.manifest.Name
-	return p, nil
+	return &Publisher{o: o}
 }
-
-// Name is the repository's fully qualified name.
-func (p *Publisher) Name() string { return p.name }
 
 // Result says what a publish came to.
 type Result struct {
@@ -93,54 +87,81 @@ type Result struct {
 	Notes      []string // what of the source the tree or the catalog leaves out
 }
 
+// Job is one source and the name its tree gets.
+type Job struct {
+	// Reference has a version; of an image, a tag or a digest.
+	Reference reference.Reference
+	Source    *source.Source
+}
+
 // Publish makes one source a tree of the next revision and returns when that
 // revision is visible. Nothing is visible, and the repository is at its last
-// revision, if it returns an error.
-func (p *Publisher) Publish(ctx context.Context, src Source) (Result, error) {
+// revision, if it returns an error. A version that is there already with the
+// same content makes no revision; with other content it is [ErrExists].
+func (p *Publisher) Publish(ctx context.Context, j Job) (*Result, error) {
+	r, err := p.publish(ctx, j)
+	if err != nil {
+		return nil, fmt.Errorf("publish %s: %w", j.Reference, err)
+	}
+	return r, nil
+}
+
+func (p *Publisher) publish(ctx context.Context, j Job) (*Result, error) {
+	if err := j.Reference.Validate(); err != nil {
+		return nil, err
+	}
+	if j.Reference.Version == "" {
+		return nil, errNoVersion
+	}
 	unlock, err := p.o.Store.Lock(ctx, owner())
 	if err != nil {
-		return Result{}, fmt.Errorf("publish to %s: %w", p.name, err)
+		return nil, err
 	}
 	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
-	head, err := p.head(ctx)
+	h, err := p.head(ctx)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	tx, err := p.begin(ctx, head)
+	tx, err := p.begin(ctx, h)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
 	defer tx.Close()
 
-	done, err := p.published(ctx, tx, src)
-	if err != nil || done != nil {
-		return p.unchanged(head, done, err)
-	}
-	tree, err := p.take(ctx, head, src)
+	path, _ := j.treePath()
+	r, err := p.found(ctx, tx, j, path)
 	if err != nil {
-		return Result{}, fmt.Errorf("publish %s: %w", src.Reference(), err)
+		return nil, err
 	}
-	placed, err := p.place(ctx, tx, head, src, tree)
-	if err != nil {
-		return Result{}, fmt.Errorf("publish %s: %w", src.Reference(), err)
+	changed := false
+	if r == nil || j.Reference.Kind != reference.Images { // an image's path is its digest: no need to read it again
+		t, err := p.take(ctx, h, j.Source)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			err = mustMatch(r, t.id)
+		} else {
+			r, err = p.place(ctx, tx, h, j, path, t)
+			changed = true
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.NewObjects, r.NewBytes = t.in.Stats()
 	}
-	if !placed.changed {
-		return p.unchanged(head, &placed.result, nil)
+	if j.Reference.Kind == reference.Images {
+		moved, err := p.link(ctx, tx, j.Reference, path)
+		if err != nil {
+			return nil, err
+		}
+		changed = changed || moved
 	}
-	revision, err := p.commit(ctx, head, tx)
-	if err != nil {
-		return Result{}, fmt.Errorf("publish %s: %w", src.Reference(), err)
+	r.Revision, r.Unchanged = h.manifest.Revision, !changed
+	if changed {
+		r.Revision, err = p.commit(ctx, h, tx)
 	}
-	placed.result.Revision = revision
-	return placed.result, nil
-}
-
-func (p *Publisher) unchanged(head *head, done *Result, err error) (Result, error) {
-	if err != nil {
-		return Result{}, err
-	}
-	done.Unchanged, done.Revision = true, head.manifest.Revision
-	return *done, nil
+	return r, err
 }
 
 // owner names this process for whoever finds the store locked.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rootstock-cf/rootstock/catalog"
+	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/store"
 )
@@ -233,6 +234,85 @@ func (t *Tx) Mount(ctx context.Context, path string, tree Tree) error {
 		return fmt.Errorf("mount %s: %w", path, err)
 	}
 	o.w.AddSubtree(tree.Total)
+	return nil
+}
+
+// AddFile puts a regular file of our own at path, 0644 and owned by root.
+func (t *Tx) AddFile(ctx context.Context, path string, content imagemeta.Stored) error {
+	e := t.own(path, catalog.ModeRegular|0o644)
+	e.Size = content.Size
+	setContent(e, content)
+	return t.Add(ctx, path, e)
+}
+
+// Symlink puts a symbolic link at path.
+func (t *Tx) Symlink(ctx context.Context, path, target string) error {
+	e := t.own(path, catalog.ModeSymlink|0o777)
+	e.Symlink, e.Size = target, int64(len(target))
+	return t.Add(ctx, path, e)
+}
+
+// own is the row of something of ours that is no directory.
+func (t *Tx) own(path string, mode uint32) *catalog.Entry {
+	return &catalog.Entry{Name: base(path), Mode: mode, Links: 1, MTime: t.now, MTimeNS: catalog.NoNanoseconds}
+}
+
+// Remove takes away what is at path and, if that is a directory, all below it.
+// A path that is not there is no error. The repository's root stays.
+func (t *Tx) Remove(ctx context.Context, path string) error {
+	e, ok, err := t.Lookup(ctx, path)
+	if err != nil || !ok || path == "" {
+		return err
+	}
+	o, err := t.at(ctx, path, true)
+	if err != nil {
+		return err
+	}
+	switch {
+	case e.Flags&catalog.NestedMountpoint != 0:
+		err = t.unmount(ctx, o, path)
+	case e.IsDir():
+		err = t.empties(ctx, path)
+	}
+	if err != nil {
+		return err
+	}
+	t.touch(o)
+	if err := o.w.Remove(path); err != nil {
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	if e.IsDir() {
+		return t.relink(ctx, catalog.Parent(path), -1)
+	}
+	return nil
+}
+
+// empties removes everything in the ordinary directory path.
+func (t *Tx) empties(ctx context.Context, path string) error {
+	list, err := t.List(ctx, path)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		if err := t.Remove(ctx, path+"/"+list[i].Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmount forgets the nested catalog at path, which o links to, with all that
+// is nested in it.
+func (t *Tx) unmount(ctx context.Context, o *open, path string) error {
+	child, err := t.at(ctx, path, false)
+	if err != nil {
+		return err
+	}
+	o.w.AddSubtree(difference(catalog.Counters{}, child.total))
+	delete(o.children, path)
+	if err := o.w.RemoveNested(path); err != nil {
+		return fmt.Errorf("unmount %s: %w", path, err)
+	}
 	return nil
 }
 
