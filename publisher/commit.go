@@ -89,14 +89,14 @@ func (p *Publisher) tag(ctx context.Context, h *head, next manifest.Manifest, fi
 	if err := p.download(ctx, h.manifest.History, object.History, maxHistory, file); err != nil {
 		return object.Hash{}, err
 	}
-	db, err := history.Open(file)
+	db, err := history.OpenWriter(file)
 	if err != nil {
 		return object.Hash{}, err
 	}
 	return p.finishHistory(ctx, db, h, next, file)
 }
 
-func (p *Publisher) finishHistory(ctx context.Context, db *history.DB, h *head, next manifest.Manifest, file string) (object.Hash, error) {
+func (p *Publisher) finishHistory(ctx context.Context, db *history.Writer, h *head, next manifest.Manifest, file string) (object.Hash, error) {
 	defer db.Close()
 	if err := db.Publish(next.RootCatalog, next.Revision, next.Published, next.CatalogSize); err != nil {
 		return object.Hash{}, err
@@ -144,7 +144,7 @@ func (p *Publisher) refer(ctx context.Context, h *head, next manifest.Manifest, 
 	return os.ReadFile(file)
 }
 
-func (p *Publisher) openReflog(raw []byte, name, file string) (*reflog.DB, error) {
+func (p *Publisher) openReflog(raw []byte, name, file string) (*reflog.Log, error) {
 	if raw == nil {
 		return reflog.Create(file, name)
 	}

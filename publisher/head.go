@@ -65,11 +65,7 @@ func (p *Publisher) head(ctx context.Context) (*head, error) {
 	if h.manifest.Name != p.o.Keys.Name {
 		return nil, fmt.Errorf("the store holds %s, the keys are those of %s", h.manifest.Name, p.o.Keys.Name)
 	}
-	env, err := manifest.Open(h.raw)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", manifestFile, err)
-	}
-	if err := env.VerifyManifest(p.o.Keys.Certificate.Key); err != nil {
+	if _, err := manifest.OpenSigned(h.raw, p.o.Keys.Certificate); err != nil {
 		return nil, fmt.Errorf("%s was not signed with these keys; publishing with them would shut out every cell: %w", manifestFile, err)
 	}
 	raw, err := readRoot(ctx, p.o.Store, whitelistFile, maxRootFile)

@@ -87,7 +87,7 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 	}
 	r := &Result{
 		Reference: j.Reference, Path: path, Tree: id, Source: j.Source.Digest, Entries: about.entries, Bytes: t.bytes,
-		Notes: t.tree.Notes(),
+		Notes: t.notes(),
 	}
 	if tree.Dropped > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d xattrs over 255 bytes are in the listing but not in the catalog, which cannot hold them", tree.Dropped))
@@ -105,12 +105,7 @@ func (p *Publisher) file(ctx context.Context, tx *revision.Tx, t *taken, dir str
 		return err
 	}
 	for _, name := range names {
-		f := t.files[name]
-		stored, ok := t.in.Stored(f.id)
-		if !ok {
-			return fmt.Errorf("%s/%s: content is not stored", dir, name)
-		}
-		if err := tx.AddFile(ctx, dir+"/"+name, stored); err != nil {
+		if err := tx.AddFile(ctx, dir+"/"+name, t.files[name]); err != nil {
 			return err
 		}
 	}

@@ -148,7 +148,8 @@ func (p *Publisher) publish(ctx context.Context, j Job) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.NewObjects, r.NewBytes = t.in.Stats()
+		n := t.in.Counters()
+		r.NewObjects, r.NewBytes = n.ObjectsNew, n.BytesStored
 	}
 	if j.Reference.Kind == reference.Images {
 		moved, err := p.link(ctx, tx, j.Reference, path)

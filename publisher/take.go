@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/object"
@@ -20,14 +22,8 @@ type taken struct {
 	entries []imagemeta.Entry
 	id      imagemeta.TreeID
 	bytes   int64 // of regular files, hard links once
-	files   map[string]file
+	files   map[string]imagemeta.Stored
 	in      *ingest.Ingester
-}
-
-// file is content of our own in the repository.
-type file struct {
-	id   object.ContentID
-	size int64
 }
 
 // Names of the files beside a tree (docs/design/tree.md) and of an image's
@@ -40,27 +36,38 @@ const (
 
 // take reads the source and stores its contents, listing and objects table.
 func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *taken, err error) {
-	in, err := ingest.New(ctx, p.o.Store, ingest.Options{
+	o := ingest.Options{
 		Compression: h.settings.Compression, Algorithm: h.settings.Algorithm,
-		Workers: p.o.Workers, IndexDir: p.o.IndexDir,
-	})
+		Workers: p.o.Workers, Chunking: ingest.DefaultChunking,
+	}
+	if o.Index, err = p.index(h, o); err != nil {
+		return nil, err
+	}
+	if o.Index != nil {
+		defer func() { err = errors.Join(err, o.Index.Close()) }()
+	}
+	in, err := ingest.New(ctx, p.o.Store, o)
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close()
-	t := &taken{in: in, files: map[string]file{}}
-	layers := make([]flatten.Layer, len(src.Layers))
-	for i, l := range src.Layers {
-		layers[i] = l
-	}
-	if t.tree, err = flatten.Flatten(ctx, layers, in, flatten.Options{}); err != nil {
+	t := &taken{in: in}
+	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{})
+	if err := errors.Join(err, in.Wait()); err != nil {
 		return nil, err
 	}
 	t.entries = t.tree.Entries()
-	if err := in.Wait(); err != nil {
+	own, err := t.own(src)
+	if err != nil {
 		return nil, err
 	}
+	t.files, err = p.storeFiles(ctx, own, o)
+	return t, err
+}
+
+// own makes the files that go with the tree.
+func (t *taken) own(src *source.Source) (map[string][]byte, error) {
 	var listing bytes.Buffer
+	var err error
 	if t.id, err = imagemeta.Encode(&listing, t.entries); err != nil {
 		return nil, fmt.Errorf("list the tree: %w", err)
 	}
@@ -70,24 +77,51 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	own := map[string][]byte{listingFile: listing.Bytes(), objectsFile: objects}
 	if src.Config != nil {
-		if own[imageFile], err = describe(src, t.id); err != nil {
-			return nil, err
+		own[imageFile], err = describe(src, t.id)
+	}
+	return own, err
+}
+
+// storeFiles stores files of our own as objects.
+func (p *Publisher) storeFiles(ctx context.Context, files map[string][]byte, o ingest.Options) (map[string]imagemeta.Stored, error) {
+	in, err := ingest.New(ctx, p.o.Store, o)
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]object.ContentID{}
+	for name, content := range files {
+		if ids[name], err = in.Ingest(ctx, int64(len(content)), bytes.NewReader(content)); err != nil {
+			break
 		}
 	}
-	for name, content := range own {
-		id, err := in.Ingest(ctx, int64(len(content)), bytes.NewReader(content))
-		if err != nil {
-			return nil, err
-		}
-		t.files[name] = file{id, int64(len(content))}
+	if err := errors.Join(err, in.Wait()); err != nil {
+		return nil, err
 	}
-	return t, in.Wait()
+	stored := map[string]imagemeta.Stored{}
+	for name, id := range ids {
+		stored[name], _ = in.Stored(id)
+	}
+	return stored, nil
+}
+
+// index opens the memory of earlier runs. It only ever saves time, so one that
+// another publisher has open is done without.
+func (p *Publisher) index(h *head, o ingest.Options) (*ingest.Index, error) {
+	if p.o.IndexDir == "" {
+		return nil, nil
+	}
+	x, err := ingest.OpenIndex(filepath.Join(p.o.IndexDir, h.manifest.Name), o)
+	if errors.Is(err, ingest.ErrBusy) {
+		p.o.Log.Warn("publishing without the index of stored contents", "reason", err)
+		return nil, nil
+	}
+	return x, err
 }
 
 // objects is the table of the tree's contents, and sums their sizes.
 func (t *taken) objects() ([]byte, error) {
-	table := map[object.ContentID]imagemeta.Stored{}
-	linked := map[uint32]bool{}
+	var table []imagemeta.Object
+	seen, linked := map[object.ContentID]bool{}, map[uint32]bool{}
 	for i := range t.entries {
 		e := &t.entries[i]
 		if !e.IsRegular() {
@@ -97,17 +131,33 @@ func (t *taken) objects() ([]byte, error) {
 			t.bytes += e.Size
 			linked[e.Link] = true
 		}
+		if seen[e.Content] {
+			continue
+		}
+		seen[e.Content] = true
 		s, ok := t.in.Stored(e.Content)
 		if !ok {
 			return nil, fmt.Errorf("%q: content %s is not stored", e.Path, e.Content)
 		}
-		table[e.Content] = s
+		table = append(table, imagemeta.Object{ID: e.Content, Stored: s})
 	}
 	var b bytes.Buffer
 	if err := imagemeta.EncodeObjects(&b, table); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil
+}
+
+// notes is what the tree leaves out of its source.
+func (t *taken) notes() []string {
+	var all []string
+	for _, n := range t.tree.Notes {
+		all = append(all, fmt.Sprintf("%q: %s", n.Path, n.Text))
+	}
+	if t.tree.MoreNotes > 0 {
+		all = append(all, fmt.Sprintf("and %d more of the kind", t.tree.MoreNotes))
+	}
+	return all
 }
 
 // Image is image.json: what a cell needs to start a container on an image, and

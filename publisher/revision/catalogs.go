@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/rootstock-cf/rootstock/catalog"
@@ -42,10 +43,10 @@ func (t *Tx) load(ctx context.Context, mount string, hash object.Hash, size int6
 		return nil, fmt.Errorf("catalog at %s: %w", display(mount), err)
 	}
 	t.opened = append(t.opened, o)
-	if o.number, err = o.w.Number(); err != nil {
+	if o.number, err = number(o.w); err != nil {
 		return nil, fmt.Errorf("catalog at %s: %w", display(mount), err)
 	}
-	o.total = sum(o.w.Self(), o.w.Subtree())
+	o.total = o.w.Self().Add(o.w.Subtree())
 	return o, nil
 }
 
@@ -138,7 +139,7 @@ func (t *Tx) finish(ctx context.Context, o *open) (catalog.Nested, error) {
 		if !child.dirty {
 			continue
 		}
-		delta := child.total
+		before := child.total
 		n, err := t.finish(ctx, child)
 		if err != nil {
 			return catalog.Nested{}, err
@@ -146,13 +147,13 @@ func (t *Tx) finish(ctx context.Context, o *open) (catalog.Nested, error) {
 		if err := o.w.SetNested(n); err != nil {
 			return catalog.Nested{}, fmt.Errorf("catalog at %s: link %s: %w", display(o.mount), mount, err)
 		}
-		o.w.AddSubtree(difference(child.total, delta))
+		o.w.AddSubtree(child.total.Sub(before))
 	}
 	self, subtree, err := o.w.Finish(catalog.Revision{Number: o.number + 1, Previous: o.base, LastModified: t.now})
 	if err != nil {
 		return catalog.Nested{}, fmt.Errorf("finish catalog at %s: %w", display(o.mount), err)
 	}
-	o.total = sum(self, subtree)
+	o.total = self.Add(subtree)
 	hash, size, err := t.upload(ctx, o.file)
 	if err != nil {
 		return catalog.Nested{}, fmt.Errorf("store catalog at %s: %w", display(o.mount), err)
@@ -200,12 +201,15 @@ func display(path string) string {
 	return path
 }
 
-func sum(a, b catalog.Counters) catalog.Counters {
-	a.Add(b)
-	return a
-}
-
-func difference(a, b catalog.Counters) catalog.Counters {
-	a.Sub(b)
-	return a
+// number reads which revision of itself a catalog is.
+func number(w *catalog.Writer) (uint64, error) {
+	text, ok, err := w.Property("revision")
+	if err != nil || !ok {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: revision: %w", catalog.ErrInvalid, err)
+	}
+	return n, nil
 }

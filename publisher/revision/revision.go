@@ -308,7 +308,7 @@ func (t *Tx) unmount(ctx context.Context, o *open, path string) error {
 	if err != nil {
 		return err
 	}
-	o.w.AddSubtree(difference(catalog.Counters{}, child.total))
+	o.w.AddSubtree(catalog.Counters{}.Sub(child.total))
 	delete(o.children, path)
 	if err := o.w.RemoveNested(path); err != nil {
 		return fmt.Errorf("unmount %s: %w", path, err)

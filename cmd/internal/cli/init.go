@@ -99,4 +99,3 @@ func readers(c object.Compression) string {
 	}
 	return "Rootstock cells and stock CernVM-FS clients read them"
 }
-
