@@ -75,9 +75,17 @@ func TestFlagsRefused(t *testing.T) {
 		mode   uint32
 	}{
 		{4 | 3<<8, 0o100644}, // hash algorithm 4
-		{1, 0o100644}, {4, 0o40755}, {4, 0o120777}, {20, 0o100644},
-		{1 | 2 | 32, 0o40755}, {4 | 2, 0o100644}, {1 | 64, 0o40755}, {12 | 128, 0o120777},
-		{4, 0}, {4, 0o170000}, {4, 0o1100644},
+		{1, 0o100644},
+		{4, 0o40755},
+		{4, 0o120777},
+		{20, 0o100644},
+		{1 | 2 | 32, 0o40755},
+		{4 | 2, 0o100644},
+		{1 | 64, 0o40755},
+		{12 | 128, 0o120777},
+		{4, 0},
+		{4, 0o170000},
+		{4, 0o1100644},
 	} {
 		e := catalog.Entry{Mode: tc.mode}
 		if err := catalog.DecodeFlags(tc.column, &e); !errors.Is(err, catalog.ErrInvalid) {
@@ -127,7 +135,7 @@ func TestLinks(t *testing.T) {
 func TestXAttrs(t *testing.T) {
 	capability := append([]byte{1, 0, 0, 2, 0, 0x20}, make([]byte, 14)...)
 	for want, xattrs := range map[string][]catalog.XAttr{
-		"": nil,
+		"":                               nil,
 		"01010803757365722e666f6f626172": {{Name: "user.foo", Value: []byte("bar")}},
 		"0102131473656375726974792e6361706162696c697479" + "0100000200200000000000000000000000000000" +
 			"0803757365722e666f6f626172": {
