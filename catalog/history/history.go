@@ -205,8 +205,8 @@ func (r *Reader) query(query string, bind func(*sqlite.Stmt)) ([]Tag, error) {
 		if err := CheckName(t.Name); err != nil {
 			return err
 		}
-		h, err := object.ParseHash(hash)
-		if err != nil || revision < 0 || t.Size < 0 {
+		h, err := sqlfile.ParseHash(hash)
+		if err != nil || h.IsZero() || revision < 0 || t.Size < 0 {
 			return fmt.Errorf("%w: tag %s: hash %q, revision %d, size %d", ErrInvalid, t.Name, hash, revision, t.Size)
 		}
 		t.Root, t.Revision = h, uint64(revision)

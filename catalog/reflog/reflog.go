@@ -150,8 +150,8 @@ func (l *Log) query(where string, bind func(*sqlite.Stmt)) ([]Ref, error) {
 		if r.Err() != nil {
 			return nil
 		}
-		h, err := object.ParseHash(hash)
-		if err != nil || t < 0 || t >= int64(len(types)) {
+		h, err := sqlfile.ParseHash(hash)
+		if err != nil || h.IsZero() || t < 0 || t >= int64(len(types)) {
 			return fmt.Errorf("%w: object %q of type %d", ErrInvalid, hash, t)
 		}
 		refs = append(refs, Ref{h, types[t], timestamp})
