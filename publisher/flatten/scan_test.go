@@ -65,7 +65,7 @@ func TestDamagedTar(t *testing.T) {
 		}
 	})
 	t.Run("layer named by its digest", func(t *testing.T) {
-		_, err := flatten.Flatten(context.Background(), []named{{&blob{data: whole[:700]}, "sha256:12"}}, sink{}, flatten.Options{})
+		_, err := flatten.Flatten(context.Background(), []named{{&blob{data: whole[:1024+100]}, "sha256:12"}}, sink{}, flatten.Options{})
 		if err == nil || !strings.HasPrefix(err.Error(), "layer sha256:12: ") {
 			t.Errorf("got %v", err)
 		}

@@ -130,10 +130,11 @@ func (w *want) blob(digest string, size int64) error {
 func (r *reading) charge(total, compressed int64) error {
 	if fresh := total - r.counted.Load(); fresh > 0 {
 		r.counted.Add(fresh)
-		if r.budget.used.Add(fresh) > r.budget.max {
-			return fmt.Errorf("%w: more than %d bytes uncompressed in all layers; raise the limit if that is what it should be",
-				ErrTooLarge, r.budget.max)
-		}
+		r.budget.used.Add(fresh)
+	}
+	if r.budget.used.Load() > r.budget.max {
+		return fmt.Errorf("%w: more than %d bytes uncompressed in all layers; raise the limit if that is what it should be",
+			ErrTooLarge, r.budget.max)
 	}
 	if total > ratioFloor && total/r.maxRatio > compressed {
 		return fmt.Errorf("%w: %d bytes decompress to over %d, more than %d to 1, like a decompression bomb; raise the ratio limit if it is none",
