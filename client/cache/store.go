@@ -47,7 +47,8 @@ func (c *Cache) Store(ctx context.Context, k Key, size int64, fill func(context.
 		if size >= 0 && t.n != size {
 			return fmt.Errorf("%w: %d bytes, not %d", ErrContent, t.n, size)
 		}
-		return c.commit(t.f, t.path, object.ContentID(t.sum.Sum(nil)), k)
+		t.kept, err = c.commit(t.f, t.path, object.ContentID(t.sum.Sum(nil)), k)
+		return err
 	})
 }
 
@@ -78,7 +79,8 @@ func (c *Cache) StorePath(ctx context.Context, k Key, fill func(ctx context.Cont
 			return err
 		}
 		defer c.release(n)
-		return c.commit(f, path, object.ContentID(sum.Sum(nil)), k)
+		_, err = c.commit(f, path, object.ContentID(sum.Sum(nil)), k)
+		return err
 	})
 }
 
@@ -123,6 +125,7 @@ type temp struct {
 	path string
 	sum  hash.Hash
 	n    int64
+	kept bool // path is gone: renamed into place
 }
 
 func (c *Cache) create() (*temp, error) {
@@ -165,24 +168,27 @@ func (t *temp) Reset() error {
 	return nil
 }
 
-// abandon removes what was not committed; after a commit it finds nothing.
+// abandon removes what was not committed.
 func (t *temp) abandon() {
-	t.f.Close()       //nolint:errcheck // the content is committed or unwanted
-	os.Remove(t.path) //nolint:errcheck // the next start removes it
+	t.f.Close() //nolint:errcheck // the content is committed or unwanted
+	if !t.kept {
+		os.Remove(t.path) //nolint:errcheck // the next start removes it
+	}
 }
 
 // commit makes the verified file at path visible as the content sum under its
-// own name and as k. It may leave path behind where the content was there.
-func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) error {
+// own name and as k. moved is false if path is still there, because the content
+// was present or something failed.
+func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) (moved bool, err error) {
 	if k.space == contents && k.sum != sum {
-		return fmt.Errorf("%w: %s holds %s", ErrContent, k.sum, sum)
+		return false, fmt.Errorf("%w: %s holds %s", ErrContent, k.sum, sum)
 	}
 	if err := f.Chmod(0o444); err != nil {
-		return c.broken(err)
+		return false, c.broken(err)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return c.broken(err)
+		return false, c.broken(err)
 	}
 	// No descriptor may be left that could write: an overlay would refuse to
 	// execute the file.
@@ -190,20 +196,20 @@ func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) err
 	c.disk.Lock()
 	defer c.disk.Unlock()
 	if err := c.noteStored(info.ModTime()); err != nil {
-		return c.broken(err)
+		return false, c.broken(err)
 	}
 	c.mu.Lock()
 	_, present := c.index.byContent[sum]
 	c.mu.Unlock()
 	if !present {
 		if err := c.retryNoDir(sum.CachePath(), func(to string) error { return os.Rename(path, to) }); err != nil {
-			return c.broken(err)
+			return false, c.broken(err)
 		}
 		c.mu.Lock()
 		c.index.add(entry{sum: sum, size: info.Size(), mtime: info.ModTime().UnixNano(), checked: true})
 		c.mu.Unlock()
 	}
-	return c.linkName(sum, k)
+	return !present, c.linkName(sum, k)
 }
 
 // linkName adds a name on disk and in the index. disk is held.
