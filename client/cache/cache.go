@@ -57,8 +57,11 @@ type Options struct {
 	// SyncInterval is the time between sync points; 30 s, negative for none
 	// but those asked for.
 	SyncInterval time.Duration
-	Log          *slog.Logger // of the background sync; nil is silent
-	Clock        func() time.Time
+	// Memory bounds the bytes kept in memory when the disk takes no more;
+	// 32 MiB, negative for none.
+	Memory int64
+	Log    *slog.Logger // of the background sync; nil is silent
+	Clock  func() time.Time
 }
 
 // Cache is one directory. All methods may be called concurrently.
@@ -79,6 +82,7 @@ type Cache struct {
 	pins     map[Key]int
 	reserved int64 // bytes of what is being written
 	flights  map[Key]*flight
+	memory   memory
 	stats    Stats
 
 	stop chan struct{}
@@ -106,6 +110,9 @@ func Open(dir string, o Options) (*Cache, error) {
 	}
 	if o.SyncInterval == 0 {
 		o.SyncInterval = 30 * time.Second
+	}
+	if o.Memory == 0 {
+		o.Memory = 32 << 20
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

@@ -15,7 +15,9 @@ const (
 	contents space = iota
 	objects
 	catalogs
-	checks // no names, only work in flight: a content being verified
+	// The following have no names, only work in flight.
+	checks   // a content being verified
+	memories // an object fetched into memory; its sum is that of a name
 )
 
 // directory of each name space below the cache's.

@@ -206,6 +206,7 @@ func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) (mo
 			return false, c.broken(err)
 		}
 		c.mu.Lock()
+		c.memory = memory{inUse: c.memory.inUse} // the disk works
 		c.index.add(entry{sum: sum, size: info.Size(), mtime: info.ModTime().UnixNano(), checked: true})
 		c.mu.Unlock()
 	}

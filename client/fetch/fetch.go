@@ -61,6 +61,9 @@ type Options struct {
 	// Skip passes over that many servers, in the order they would be tried:
 	// those that already gave a corrupt copy.
 	Skip int
+	// Offset and Length, if Length is not zero, ask for a piece of the file,
+	// in bytes: chunks of external files.
+	Offset, Length int64
 }
 
 // Alternator is a Fetcher with several sources of the same files.

@@ -112,7 +112,11 @@ func (h *HTTP) Fetch(ctx context.Context, path string, o Options) (io.ReadCloser
 		cancel(nil)
 		return nil, h.failed(ctx, err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	wanted := http.StatusOK
+	if o.Length > 0 {
+		wanted = http.StatusPartialContent
+	}
+	if resp.StatusCode != wanted {
 		err := h.status(resp)
 		resp.Body.Close() //nolint:errcheck // the status says it all
 		cancel(nil)
@@ -128,6 +132,9 @@ func (h *HTTP) header(header http.Header, o Options) {
 	header.Set("User-Agent", h.o.UserAgent)
 	if o.ETag != "" {
 		header.Set("If-None-Match", o.ETag)
+	}
+	if o.Length > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", o.Offset, o.Offset+o.Length-1))
 	}
 	switch {
 	case o.NoCache:

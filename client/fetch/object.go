@@ -20,13 +20,17 @@ type Sink interface {
 }
 
 // Object fetches the object of want.Hash, decodes it into dst and verifies
-// hash, size and coding on the way. A corrupt copy is asked for once more past
-// the caches of proxies, then of each further server (CVMFS-FORMAT 6.3). dst
-// is valid only if the error is nil; an error of dst itself is returned as it
-// is.
+// hash, size and coding on the way, as [Verified] does.
 func Object(ctx context.Context, f Fetcher, t object.Type, want codec.Expect, dst Sink) error {
-	path := object.Path(want.Hash, t)
-	o := Options{Shard: binary.LittleEndian.Uint64(want.Hash.Digest[:])}
+	return Verified(ctx, f, object.Path(want.Hash, t), Options{}, want, dst)
+}
+
+// Verified fetches a file that may lie at any path but must turn out to be
+// what want says. A corrupt copy is asked for once more past the caches of
+// proxies, then of each further server (CVMFS-FORMAT 6.3). dst is valid only
+// if the error is nil; an error of dst itself is returned as it is.
+func Verified(ctx context.Context, f Fetcher, path string, o Options, want codec.Expect, dst Sink) error {
+	o.Shard = binary.LittleEndian.Uint64(want.Hash.Digest[:])
 	sources := alternatives(f)
 	sink := &sinkWriter{Sink: dst}
 	broken := 0
