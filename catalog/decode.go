@@ -50,6 +50,9 @@ func decodeRow(r *sqlfile.Rows, row *Row) ([]byte, error) {
 	if err := DecodeFlags(uint32(flags), e); err != nil { // #nosec G115
 		return nil, fmt.Errorf("row %d %q: %w", row.ID, e.Name, err)
 	}
+	if hashed && !e.IsRegular() {
+		return nil, fmt.Errorf("%w: row %d %q has content and mode %#o", ErrInvalid, row.ID, e.Name, e.Mode)
+	}
 	if hashed {
 		e.Hash = object.Hash{Algorithm: e.Algorithm, Digest: digest}
 	}

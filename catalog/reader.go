@@ -130,18 +130,14 @@ func readNested(db *sqlfile.DB, table, cols string) ([]Nested, error) {
 		if r.Err() != nil {
 			return nil
 		}
-		n := Nested{Path: path, Size: size}
 		if err := CheckPath(path); err != nil || path == "" || size < 0 {
 			return fmt.Errorf("%w: %s: %q of %d bytes", ErrInvalid, table, path, size)
 		}
-		if hash != "" {
-			h, err := object.ParseHash(hash)
-			if err != nil {
-				return fmt.Errorf("%w: %s: %s: %w", ErrInvalid, table, path, err)
-			}
-			n.Hash = h
+		h, err := sqlfile.ParseHash(hash)
+		if err != nil {
+			return fmt.Errorf("%w: %s: %s: %w", ErrInvalid, table, path, err)
 		}
-		all = append(all, n)
+		all = append(all, Nested{Path: path, Hash: h, Size: size})
 		return nil
 	})
 	return all, err

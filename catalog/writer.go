@@ -153,8 +153,8 @@ func (w *Writer) load() error {
 	return w.prepare()
 }
 
-// Close abandons all changes; the file is not a catalog after that. It does
-// nothing after Finish.
+// Close abandons all changes. The file stays, as it was before OpenWriter or
+// unfinished after Create. It does nothing after Finish.
 func (w *Writer) Close() error { return w.db.Close() }
 
 // RootPrefix returns the path of the catalog's root, empty for the

@@ -104,14 +104,24 @@ func (d *DB) Number(props map[string]string, key string) (uint64, error) {
 	return n, nil
 }
 
-// Hash reads a property that names an object; it is null if absent or empty.
+// Hash reads a property that names an object; it is null if absent.
 func (d *DB) Hash(props map[string]string, key string) (object.Hash, error) {
-	if props[key] == "" {
-		return object.Hash{}, nil
-	}
-	h, err := object.ParseHash(props[key])
+	h, err := ParseHash(props[key])
 	if err != nil {
 		return h, fmt.Errorf("%w: %s: %s: %w", d.invalid, d.path, key, err)
+	}
+	return h, nil
+}
+
+// ParseHash reads a hash as the databases hold it: the null hash is either
+// empty or, in the first history of a stock repository, all zeros.
+func ParseHash(text string) (object.Hash, error) {
+	if text == "" {
+		return object.Hash{}, nil
+	}
+	h, err := object.ParseHash(text)
+	if err != nil || h.Digest == [object.DigestSize]byte{} {
+		return object.Hash{}, err
 	}
 	return h, nil
 }

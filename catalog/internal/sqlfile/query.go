@@ -180,3 +180,11 @@ func (r *Rows) wrong(col int, format string, args ...any) {
 			r.stmt.ColumnName(col), fmt.Sprintf(format, args...))
 	}
 }
+
+// TextOr is [Rows.Text] of a column that may be NULL.
+func (r *Rows) TextOr(col, limit int, null string) string {
+	if r.stmt.ColumnType(col) == sqlite.TypeNull {
+		return null
+	}
+	return r.Text(col, limit)
+}

@@ -1,0 +1,197 @@
+package catalog_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rootstock-cf/rootstock/catalog"
+	"github.com/rootstock-cf/rootstock/object"
+)
+
+// useAll calls every accessor of rows that are there and rows that are not.
+func useAll(x *catalog.Index) {
+	for row := range uint32(x.Len()) + 2 {
+		s := x.Stat(row)
+		x.Name(row)
+		x.Path(row)
+		x.Symlink(row)
+		x.XAttrs(row) //nolint:errcheck // may well be malformed
+		x.HasXAttrs(row)
+		if h := x.Hash(row); !h.IsZero() {
+			object.Path(h, object.Bulk)
+			h.Algorithm.New()
+		}
+		x.Chunks(row)
+		x.NestedAt(row)
+		for i := range s.Children {
+			x.Child(row, x.Name(s.First+i))
+		}
+		x.Child(row, nil)
+	}
+	for range x.Nested() {
+	}
+	for range x.Binds() {
+	}
+	x.Find("/d/f")
+	x.Find(x.RootPrefix())
+	x.Stat(catalog.NoRow)
+	x.Parent(catalog.NoRow)
+}
+
+func sampleIndex(t testing.TB) (path string, data []byte) {
+	t.Helper()
+	db := sample(t)
+	path = filepath.Join(t.TempDir(), "index")
+	must(t, catalog.Compile(t.Context(), openReader(t, db), path))
+	data, err := os.ReadFile(path)
+	must(t, err)
+	return path, data
+}
+
+func openIndexOf(t testing.TB, data []byte) (*catalog.Index, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "index")
+	must(t, os.WriteFile(path, data, 0o600))
+	return catalog.OpenIndex(path)
+}
+
+func TestIndexTruncatedOrAltered(t *testing.T) {
+	_, good := sampleIndex(t)
+	for n := 0; n < len(good); n += 61 {
+		if _, err := openIndexOf(t, good[:n]); !errors.Is(err, catalog.ErrInvalid) {
+			t.Errorf("%d of %d bytes: %v", n, len(good), err)
+		}
+	}
+	if _, err := openIndexOf(t, append(good[:len(good):len(good)], 0)); !errors.Is(err, catalog.ErrInvalid) {
+		t.Errorf("a byte too many: %v", err)
+	}
+	const header = 512
+	for at := range header {
+		bad := append([]byte(nil), good...)
+		bad[at] ^= 0x40
+		if _, err := openIndexOf(t, bad); !errors.Is(err, catalog.ErrInvalid) {
+			t.Errorf("byte %d of the header altered: %v", at, err)
+		}
+	}
+	// Behind the header nothing is checked at opening, and nothing panics.
+	for at := header; at < len(good); at++ {
+		for _, b := range []byte{0, 0x7f, 0xff} {
+			bad := append([]byte(nil), good...)
+			bad[at] = b
+			x, err := openIndexOf(t, bad)
+			must(t, err)
+			useAll(x)
+			if err := x.Verify(); (err == nil) != (good[at] == b) {
+				t.Errorf("byte %d altered: Verify %v", at, err)
+			}
+			must(t, x.Close())
+		}
+	}
+}
+
+// FuzzIndex alters anything, the header's checksum being made right again.
+func FuzzIndex(f *testing.F) {
+	_, good := sampleIndex(f)
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) >= 512 {
+			data = append([]byte(nil), data...)
+			binary.LittleEndian.PutUint32(data[508:], crc32.Checksum(data[:508], crc32.MakeTable(crc32.Castagnoli)))
+		}
+		x, err := openIndexOf(t, data)
+		if err != nil {
+			return
+		}
+		useAll(x)
+		must(t, x.Close())
+	})
+}
+
+func TestIndexFind(t *testing.T) {
+	path, _ := sampleIndex(t)
+	x, err := catalog.OpenIndex(path)
+	must(t, err)
+	defer x.Close() //nolint:errcheck // a test's end
+	for p, want := range map[string]bool{
+		"": true, "/": true, "/d": true, "d": true, "/d/f": true, "/n": true,
+		"/x": false, "/d/x": false, "/d/f/x": false, "/d/": false, "//d": false, "/d//f": false,
+	} {
+		if row, ok := x.Find(p); ok != want {
+			t.Errorf("Find(%q) = %d, %v", p, row, ok)
+		}
+	}
+	f, _ := x.Find("/d/f")
+	g, _ := x.Find("/d/g")
+	if x.Stat(g).FirstLink != f || x.Stat(f).FirstLink != f {
+		t.Errorf("links of %d are %d and %d", f, x.Stat(f).FirstLink, x.Stat(g).FirstLink)
+	}
+	n, _ := x.Find("/n")
+	if x.Stat(n).FirstLink != n {
+		t.Errorf("a row that stands alone links to %d", x.Stat(n).FirstLink)
+	}
+}
+
+// Two files that claim the same group must not share an inode.
+func TestFalseHardLink(t *testing.T) {
+	for name, script := range map[string]string{
+		"content":   "UPDATE catalog SET hash = zeroblob(20) WHERE name = 'g';",
+		"mode":      "UPDATE catalog SET mode = 33261 WHERE name = 'g';",
+		"xattrs":    "UPDATE catalog SET xattr = NULL WHERE name = 'g';",
+		"directory": "UPDATE catalog SET (md5path_1, md5path_2, parent_1, parent_2) = (" + key("/g") + ", " + key("") + ") WHERE name = 'g';",
+	} {
+		path := sample(t)
+		alter(t, path, script)
+		x := compile(t, openReader(t, path))
+		for row := range uint32(x.Len()) {
+			if got := x.Stat(row).FirstLink; got != row {
+				t.Errorf("%s: row %d shares the inode of %d", name, row, got)
+			}
+		}
+	}
+}
+
+func key(path string) string {
+	k := catalog.KeyOf(path)
+	return itoa(k.A) + ", " + itoa(k.B)
+}
+
+// A catalog meant to be bind-mounted may have rows of another place than its
+// prefix says.
+func TestForeignRoot(t *testing.T) {
+	w, path := create(t, catalog.CreateOptions{RootPrefix: "/a"})
+	root := dir(0)
+	root.Flags = catalog.NestedRoot
+	must(t, w.Add("/a", root))
+	must(t, w.Add("/a/f", file(1)))
+	finish(t, w)
+	alter(t, path, "UPDATE properties SET value = '/elsewhere' WHERE key = 'root_prefix';")
+	x := compile(t, openReader(t, path))
+	if f, ok := x.Find("f"); !ok || x.Path(f) != "/elsewhere/f" {
+		t.Errorf("row %d, %v", f, ok)
+	}
+}
+
+func TestCompileReplaces(t *testing.T) {
+	path, _ := sampleIndex(t)
+	x, err := catalog.OpenIndex(path)
+	must(t, err)
+	other := filepath.Join(t.TempDir(), "catalog")
+	write(t, other, distribution(100))
+	must(t, catalog.Compile(t.Context(), openReader(t, other), path))
+	useAll(x) // the old mapping lives on
+	if _, ok := x.Find("/d/f"); !ok {
+		t.Error("the old index changed")
+	}
+	must(t, x.Close())
+	must(t, x.Close())
+	useAll(x)
+	left, err := os.ReadDir(filepath.Dir(path))
+	must(t, err)
+	if len(left) != 1 {
+		t.Errorf("files left: %v", left)
+	}
+}
