@@ -26,61 +26,73 @@ type Change struct {
 	Name   string
 }
 
-// shown is the root that the kernel has seen entries of.
+// shown is what the kernel is still to be told.
 type shown struct {
-	mu   sync.Mutex // held while a change is announced, so one at a time
-	root view.Node
+	mu      sync.Mutex // held while changes are announced: one announcement at a time
+	pending []Change   // announced without success
 }
 
-// Invalidate announces changes to the kernel. A Parent that is the root, before
-// or after a new revision, means the mount's root directory. It waits for
-// requests under way in the directories concerned, so it must not be called
-// while answering one. All changes are announced even if some fail.
+// Invalidate announces changes to the kernel. A Parent that is the node shown as
+// the mount's root means that directory. It waits for requests under way in the
+// directories concerned, so it must not be called while answering one. All
+// changes are tried even if some fail; those are announced again with the next.
 func (f *FS) Invalidate(k Kernel, changed ...Change) error {
 	f.shown.mu.Lock()
 	defer f.shown.mu.Unlock()
-	return f.invalidate(k, changed)
+	return f.announce(k, changed)
 }
 
-func (f *FS) invalidate(k Kernel, changed []Change) error {
-	now := f.view.Root()
+func (f *FS) announce(k Kernel, changed []Change) error {
+	root := view.Node(f.root.Load())
+	changed = append(f.shown.pending, changed...)
+	f.shown.pending = nil
 	var errs []error
 	for _, c := range changed {
 		at := id(c.Parent)
-		if c.Parent == now || c.Parent == f.shown.root {
+		if c.Parent == root {
 			at = fusefs.RootID
 		}
+		var err error
 		if c.Name == "" {
-			errs = append(errs, k.InvalInode(at, 0, 0))
+			err = k.InvalInode(at, 0, 0)
 		} else {
-			errs = append(errs, k.InvalEntry(at, c.Name))
+			err = k.InvalEntry(at, c.Name)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			f.shown.pending = append(f.shown.pending, c)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// ShowRoot makes the kernel see the view's newest root. It announces exactly the
-// entries of the root directory that have come, gone or become another node, and
-// the directory's own listing. All below follows by itself: a node is always the
-// same, so a directory in which something changed is another node. It reports
-// whether there was a new root.
+// ShowRoot makes the mount show the view's newest root; until it is called the
+// mount goes on showing the one before, so that what the kernel remembers is
+// always of one known root. It announces exactly the entries listed in the root
+// directory that have come, gone or become another node, and the directory's
+// own listing. All below follows by itself: a node is always the same, so a
+// directory in which something changed is another node. It reports whether there
+// was a new root.
 func (f *FS) ShowRoot(ctx context.Context, k Kernel) (changed bool, err error) {
 	f.shown.mu.Lock()
 	defer f.shown.mu.Unlock()
-	now := f.view.Root()
-	if now == f.shown.root {
-		return false, nil
+	before, now := view.Node(f.root.Load()), f.view.Root()
+	if now == before {
+		return false, f.announce(k, nil)
 	}
-	changes, err := f.difference(ctx, f.shown.root, now)
+	changes, err := f.difference(ctx, before, now)
 	if err != nil {
-		return true, fmt.Errorf("compare roots: %w", err)
+		return false, fmt.Errorf("compare the roots of two revisions: %w", err)
 	}
-	changes = append(changes, Change{Parent: now})
-	if err := f.invalidate(k, changes); err != nil {
-		return true, err
+	// The order matters: a lookup answered from the old root after its entry
+	// was announced would be remembered.
+	f.root.Store(uint64(now))
+	for i, c := range f.shown.pending {
+		if c.Parent == before {
+			f.shown.pending[i].Parent = now
+		}
 	}
-	f.shown.root = now
-	return true, nil
+	return true, f.announce(k, append(changes, Change{Parent: now}))
 }
 
 func (f *FS) difference(ctx context.Context, before, after view.Node) ([]Change, error) {

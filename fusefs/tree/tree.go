@@ -17,6 +17,7 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -46,6 +47,7 @@ type FS struct {
 	view     View
 	ttl      time.Duration
 	contents contents
+	root     atomic.Uint64 // the view.Node that is the mount's root
 	shown    shown
 }
 
@@ -67,7 +69,7 @@ func New(v View, o Options) *FS {
 	}
 	f := &FS{view: v, ttl: o.TTL}
 	f.contents.init(v, o.OpenContents)
-	f.shown.root = v.Root()
+	f.root.Store(uint64(v.Root()))
 	return f
 }
 
@@ -76,14 +78,14 @@ func New(v View, o Options) *FS {
 func (f *FS) Close() error { return f.contents.close() }
 
 // The ids of the protocol: 0 is no node and 1 the root, whichever node that is
-// at the time; the view's nodes begin at 2.
+// since the last ShowRoot; the view's nodes begin at 2.
 const firstID = 2
 
 func id(n view.Node) uint64 { return uint64(n) + firstID }
 
 func (f *FS) node(id uint64) view.Node {
 	if id == fusefs.RootID {
-		return f.view.Root()
+		return view.Node(f.root.Load())
 	}
 	return view.Node(id - firstID)
 }
