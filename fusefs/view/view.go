@@ -18,7 +18,7 @@
 //     answers if it can; where it would have to wait for a network, a lock held
 //     over one, or longer work such as compiling a catalog, it returns an error
 //     instead, and the caller asks again from a place that may wait.
-//   - Errors wrap the kinds named here, [fs.ErrNotExist], or the context's
+//   - Errors wrap the kinds named here, [io/fs.ErrNotExist], or the context's
 //     error. Everything else is a failure of the view (EIO to the user).
 package view
 
