@@ -1,0 +1,243 @@
+// Package cache keeps verified plain content on a cell's disk.
+//
+// Every content is one file, named by the SHA-256 of its bytes:
+//
+//	<dir>/<2 digits>/<62 digits>          the content, mode 0444
+//	<dir>/objects/<2 digits>/<62 digits>  a hard link to it: the object it was
+//	<dir>/catalogs/<2 digits>/<62 digits> a hard link to it: a catalog's index
+//	<dir>/txn/                            what is being written
+//	<dir>/lock, <dir>/syncpoint           who uses it, and what is durable
+//
+// A repository that knows only the hashes of stored bytes finds content by the
+// names under objects, one that knows the content by its own, and both share
+// one inode and so one copy in the page cache. A file appears only after
+// whoever fetched it has verified it, and is never written again.
+//
+// Nothing is synced file by file. What was stored since the last sync point is
+// verified by its digest after an unclean stop before anybody sees it, and
+// everything else on its first use after a restart.
+//
+// The package knows neither networks nor repositories.
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rootstock-cf/rootstock/object"
+)
+
+var (
+	// ErrLocked reports a directory that another process uses.
+	ErrLocked = errors.New("cache directory is in use")
+	// ErrCannotStore reports that the disk took no more: it is full of what
+	// cannot be evicted, read-only or broken. The content may still be used
+	// without being cached.
+	ErrCannotStore = errors.New("cache cannot store")
+	// ErrContent reports bytes that are not the content they were stored as.
+	ErrContent = errors.New("content is not what its name says")
+)
+
+// Options configure a cache. Zero values are defaults.
+type Options struct {
+	// Quota bounds the bytes of all contents; 0 for no bound but the disk.
+	// It is soft: what is being written or in use may exceed it for a while.
+	Quota int64
+	// LowWater is what an eviction goes down to; three quarters of Quota.
+	LowWater int64
+	// SyncInterval is the time between sync points; 30 s, negative for none
+	// but those asked for.
+	SyncInterval time.Duration
+	// Memory bounds the bytes kept in memory when the disk takes no more;
+	// 32 MiB, negative for none.
+	Memory int64
+	Log    *slog.Logger // of the background sync; nil is silent
+	Clock  func() time.Time
+}
+
+// Cache is one directory. All methods may be called concurrently.
+//
+// Lock order: disk before mu.
+type Cache struct {
+	dir string
+	o   Options
+
+	lock *os.File // flock'd
+	root *os.File // the directory, for syncfs
+
+	disk sync.Mutex // held while names appear and disappear
+	sync syncPoint  // guarded by disk
+
+	mu       sync.Mutex
+	index    index
+	pins     map[Key]int
+	reserved int64 // bytes of what is being written
+	flights  map[Key]*flight
+	memory   memory
+	stats    Stats
+
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+// Stats are what a cache reports of itself. Counts are since it was opened.
+type Stats struct {
+	Quota     int64 // bytes
+	Bytes     int64 // of all contents
+	Pinned    int64 // bytes of pinned contents that are present
+	Contents  int
+	Hits      int64 // lookups
+	Misses    int64
+	Evictions int64
+	Discarded int64 // found damaged and removed
+	Refused   int64 // not stored for want of room or by disk errors
+}
+
+// Open takes dir, creating it if need be, and learns what it holds. The
+// caller closes the cache.
+func Open(dir string, o Options) (*Cache, error) {
+	if o.LowWater <= 0 || o.LowWater > o.Quota {
+		o.LowWater = o.Quota / 4 * 3
+	}
+	if o.SyncInterval == 0 {
+		o.SyncInterval = 30 * time.Second
+	}
+	if o.Memory == 0 {
+		o.Memory = 32 << 20
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cache directory: %w", err)
+	}
+	c := &Cache{dir: dir, o: o, pins: map[Key]int{}, flights: map[Key]*flight{}, stop: make(chan struct{})}
+	c.index.init()
+	if err := c.open(); err != nil {
+		c.closeFiles()
+		return nil, err
+	}
+	if o.SyncInterval > 0 {
+		c.done.Go(c.syncLoop)
+	}
+	return c, nil
+}
+
+func (c *Cache) open() error {
+	for _, d := range []string{"", "txn", "objects", "catalogs"} {
+		if err := os.MkdirAll(filepath.Join(c.dir, d), 0o700); err != nil {
+			return fmt.Errorf("cache directory: %w", err)
+		}
+	}
+	if err := os.Chmod(c.dir, 0o700); err != nil { // #nosec G302 -- a directory
+		return fmt.Errorf("cache directory: %w", err)
+	}
+	var err error
+	if c.root, err = os.Open(c.dir); err != nil {
+		return fmt.Errorf("cache directory: %w", err)
+	}
+	if err := c.flock(); err != nil {
+		return err
+	}
+	return c.load()
+}
+
+func (c *Cache) flock() error {
+	path := filepath.Join(c.dir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("cache lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close() //nolint:errcheck // nothing was written
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("cache lock %s: %w", path, err)
+		}
+		holder := "another process"
+		if b, err := os.ReadFile(path); err == nil { // #nosec G304 -- our own directory
+			if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+				holder = fmt.Sprintf("process %d", pid)
+			}
+		}
+		return fmt.Errorf("%w: %s by %s; stop it or choose another directory", ErrLocked, c.dir, holder)
+	}
+	c.lock = f
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("cache lock %s: %w", path, err)
+	}
+	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
+		return fmt.Errorf("cache lock %s: %w", path, err)
+	}
+	return nil
+}
+
+// Close makes everything durable, notes that the stop was clean, and lets go
+// of the directory. Files handed out stay usable.
+func (c *Cache) Close() error {
+	close(c.stop)
+	c.done.Wait()
+	err := c.finishSync()
+	c.closeFiles()
+	return err
+}
+
+func (c *Cache) closeFiles() {
+	for _, f := range []*os.File{c.root, c.lock} {
+		if f != nil {
+			f.Close() //nolint:errcheck // only its lock mattered
+		}
+	}
+}
+
+// Dir is the cache's directory. Below it, state/ belongs to the cache's user.
+func (c *Cache) Dir() string { return c.dir }
+
+// Stats reports the present state.
+func (c *Cache) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.Quota, s.Bytes, s.Contents = c.o.Quota, c.index.bytes, c.index.len()
+	seen := map[object.ContentID]bool{}
+	for k := range c.pins {
+		if e, ok := c.index.find(k); ok && !seen[e.sum] {
+			seen[e.sum] = true
+			s.Pinned += e.size
+		}
+	}
+	return s
+}
+
+// Pin asks that a content, present or not, be evicted last. Pins add up and
+// end with the process.
+func (c *Cache) Pin(k Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pins[k]++
+}
+
+// Unpin takes back one Pin.
+func (c *Cache) Unpin(k Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unpin(k)
+}
+
+func (c *Cache) unpin(k Key) {
+	if c.pins[k]--; c.pins[k] <= 0 {
+		delete(c.pins, k)
+	}
+}

@@ -1,0 +1,214 @@
+// Package client is a repository, read only and without a kernel: its verified
+// head, its catalogs compiled into indexes, its files fetched on demand into a
+// cache.
+//
+// What flows through it: [fetch] brings bytes, package manifest says which of
+// them are the repository's newest revision, package catalog turns the tree
+// into indexes that [cache] keeps beside the content, and a [Repository]
+// answers in terms of package view. Package fusefs/tree shows that through
+// FUSE; [Repository.FS] shows it as an io/fs.FS.
+//
+// A node is the number of a slot and a row. A slot is a catalog's hash and the
+// place it is attached at, and keeps its number for the life of the process:
+// a node always means the same thing, and what a new revision left alone keeps
+// its nodes.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/client/fetch"
+	"github.com/rootstock-cf/rootstock/fusefs/view"
+	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/object"
+)
+
+var (
+	// ErrNoTag reports a tag, or a date before the first tag, that the
+	// repository's history does not have.
+	ErrNoTag = errors.New("no such tag")
+	// ErrExternal reports a file whose content lies outside the repository,
+	// where no address for such files is configured.
+	ErrExternal = errors.New("external file")
+	// ErrInconsistent reports verified objects that contradict each other.
+	ErrInconsistent = errors.New("inconsistent repository")
+)
+
+// Options describe a repository. Name, Fetcher and Cache are needed, and Trust
+// unless RootHash is set.
+type Options struct {
+	Name    string // fully qualified
+	Fetcher fetch.Fetcher
+	Trust   manifest.Trust
+	Cache   *cache.Cache // shared with other repositories; not closed by them
+
+	// At most one of these fixes what is shown; it then never changes.
+	Tag      string
+	Date     time.Time   // the newest revision not younger
+	RootHash object.Hash // a root catalog; no signature is asked for
+
+	// External has the content of external files, by their path in the
+	// repository; nil refuses them.
+	External fetch.Fetcher
+	// Getenv expands $(VAR) in symbolic links; nil knows none.
+	Getenv func(string) (string, bool)
+	// WhitelistAge is how old a whitelist may get before it is fetched
+	// again though it is still valid; 5 min.
+	WhitelistAge time.Duration
+	// MaxCatalogs bounds the indexes mapped at a time; 512.
+	MaxCatalogs int
+	// MaxCatalog bounds a catalog's database, in bytes, whatever the
+	// repository says; 1 GiB.
+	MaxCatalog int64
+	Clock      func() time.Time
+	Log        *slog.Logger
+}
+
+func (o *Options) defaults() error {
+	if err := manifest.CheckName(o.Name); err != nil {
+		return err
+	}
+	fixed := 0
+	for _, set := range []bool{o.Tag != "", !o.Date.IsZero(), !o.RootHash.IsZero()} {
+		if set {
+			fixed++
+		}
+	}
+	switch {
+	case o.Fetcher == nil || o.Cache == nil:
+		return fmt.Errorf("repository %s: neither fetcher nor cache may be missing", o.Name)
+	case fixed > 1:
+		return fmt.Errorf("repository %s: give one of tag, date and root hash", o.Name)
+	}
+	if o.Getenv == nil {
+		o.Getenv = func(string) (string, bool) { return "", false }
+	}
+	if o.WhitelistAge <= 0 {
+		o.WhitelistAge = 5 * time.Minute
+	}
+	if o.MaxCatalogs <= 0 {
+		o.MaxCatalogs = 512
+	}
+	if o.MaxCatalog <= 0 {
+		o.MaxCatalog = 1 << 30
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Repository is open for reading. All methods may be called concurrently;
+// those that take a context wait for the network at most as long as it lasts,
+// and with one that is done already answer only from memory. No lock is held
+// over a fetch.
+type Repository struct {
+	o        Options
+	state    state
+	catalogs catalogs
+	slots    slots
+	pins     pins
+	started  time.Time
+
+	head      atomic.Pointer[head]
+	refresh   sync.Mutex // one refresh at a time
+	saved     signed     // guarded by refresh: what was verified last
+	unstored  atomic.Bool
+	ioErrors  atomic.Int64
+	opens     atomic.Int64
+	lastError atomic.Int64 // UNIX seconds
+}
+
+// head is one state of the repository as a whole.
+type head struct {
+	root     *slot
+	manifest manifest.Manifest // zero if RootHash fixed the root
+	end      time.Time         // of the whitelist
+	revision uint64            // of the root catalog that is shown
+	offline  bool              // the server could not be asked, or gave nothing usable
+}
+
+// Open verifies the repository's head and loads its root catalog. If the
+// servers do not give a valid one that is at least as new as what was seen
+// before, the last verified one is used while its whitelist is valid.
+func Open(ctx context.Context, o Options) (*Repository, error) {
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(o.Cache.Dir(), "state", o.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("repository %s: state: %w", o.Name, err)
+	}
+	r := &Repository{o: o, state: state{dir: dir}, started: o.Clock()}
+	r.catalogs.init(r)
+	r.slots.init()
+	if !o.RootHash.IsZero() {
+		h, err := r.show(ctx, o.RootHash, 0, head{})
+		if err != nil {
+			return nil, err
+		}
+		r.head.Store(h)
+		return r, nil
+	}
+	h, err := r.openHead(ctx)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	r.head.Store(h)
+	return r, nil
+}
+
+// Close unmaps the indexes. Nothing may be in use any more, contents that are
+// open excepted.
+func (r *Repository) Close() { r.catalogs.close() }
+
+// Root is the root directory of what is shown now.
+func (r *Repository) Root() view.Node { return r.head.Load().root.node(0) }
+
+// fixed reports whether what is shown can never change.
+func (r *Repository) fixed() bool {
+	return r.o.Tag != "" || !r.o.Date.IsZero() || !r.o.RootHash.IsZero()
+}
+
+// Status is what an operator asks about a repository.
+type Status struct {
+	Name         string
+	Revision     uint64
+	RootHash     object.Hash
+	Published    time.Time // zero if unknown
+	TTL          time.Duration
+	WhitelistEnd time.Time // zero if no signature was asked for
+	Offline      bool
+	Fixed        bool
+	Catalogs     int // mapped now
+	Opens        int64
+	IOErrors     int64
+}
+
+// Status reports the present state.
+func (r *Repository) Status() Status {
+	h := r.head.Load()
+	s := Status{
+		Name: r.o.Name, Revision: h.revision, RootHash: h.root.cat.hash,
+		TTL: time.Duration(h.manifest.TTL) * time.Second, WhitelistEnd: h.end,
+		Offline: h.offline, Fixed: r.fixed(), Catalogs: r.catalogs.count(),
+		Opens: r.opens.Load(), IOErrors: r.ioErrors.Load(),
+	}
+	if h.manifest.Published > 0 {
+		s.Published = time.Unix(h.manifest.Published, 0)
+	}
+	return s
+}

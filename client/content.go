@@ -1,0 +1,229 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/rootstock-cf/rootstock/catalog"
+	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/client/fetch"
+	"github.com/rootstock-cf/rootstock/fusefs/view"
+	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/object/codec"
+)
+
+// Open returns the content of a regular file; the caller closes it. A file in
+// one piece is in the cache when Open returns; of a chunked one, pieces are
+// fetched when they are read.
+func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error) {
+	if isVirtual(n) {
+		return nil, view.ErrInvalid
+	}
+	p, err := r.at(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	defer p.release()
+	st := p.stat()
+	if st.Mode&catalog.ModeType != catalog.ModeRegular {
+		return nil, view.ErrInvalid
+	}
+	r.opens.Add(1)
+	s := source{r: r, from: r.o.Fetcher, compression: st.Compression}
+	if st.Flags&catalog.External != 0 {
+		name := p.slot.mount + p.index.Path(p.row)[len(p.index.RootPrefix()):]
+		if r.o.External == nil {
+			return nil, r.failed(ctx, fmt.Errorf("%w: %s: no address for external files is configured", ErrExternal, name))
+		}
+		s.from, s.external = r.o.External, name
+	}
+	if st.Flags&catalog.Chunked != 0 {
+		c := &chunked{source: s, size: st.Size, chunks: p.index.Chunks(p.row)}
+		if !tiled(c.chunks, st.Size) {
+			return nil, r.failed(ctx, fmt.Errorf("%w: chunks do not make up the file", ErrInconsistent))
+		}
+		if f, ok := r.o.Cache.Lookup(ctx, cache.Chunked(st.Compression, c.chunks)); ok {
+			return &whole{f, st.Size}, nil
+		}
+		return c, nil
+	}
+	if st.Size == 0 {
+		return &whole{}, nil // the catalog has said it all
+	}
+	piece, err := s.open(ctx, catalog.Chunk{Size: st.Size, Hash: p.index.Hash(p.row)}, object.Bulk)
+	if err != nil {
+		return nil, r.failed(ctx, err)
+	}
+	return &whole{piece, st.Size}, nil
+}
+
+func tiled(chunks []catalog.Chunk, size int64) bool {
+	end := int64(0)
+	for _, c := range chunks {
+		if c.Offset != end || c.Size <= 0 {
+			return false
+		}
+		end += c.Size
+	}
+	return end == size
+}
+
+// source is where the objects of one file come from.
+type source struct {
+	r           *Repository
+	from        fetch.Fetcher
+	compression object.Compression
+	external    string // the path of an external file, else empty
+}
+
+// piece is a content or a part of one, on disk or in memory.
+type piece interface {
+	io.ReaderAt
+	io.Closer
+}
+
+type memoryPiece struct{ *bytes.Reader }
+
+func (memoryPiece) Close() error { return nil }
+
+// open returns an object's content out of the cache, fetching it if need be.
+// When the disk does not take it, it is served from memory.
+func (s *source) open(ctx context.Context, c catalog.Chunk, t object.Type) (piece, error) {
+	if c.Hash.IsZero() {
+		return nil, fmt.Errorf("%w: a file without a hash", ErrInconsistent)
+	}
+	k := cache.Object(c.Hash, s.compression)
+	fill := func(ctx context.Context, w cache.Writer) error { return s.fetch(ctx, c, t, w) }
+	f, err := s.r.o.Cache.Store(ctx, k, c.Size, fill)
+	switch {
+	case err == nil:
+		if s.r.unstored.CompareAndSwap(true, false) {
+			s.r.o.Log.Info("cache stores again", "repository", s.r.o.Name)
+		}
+		return s.sized(f, c)
+	case !errors.Is(err, cache.ErrCannotStore):
+		return nil, err
+	}
+	if s.r.unstored.CompareAndSwap(false, true) {
+		s.r.o.Log.Warn("cache does not store, serving from memory", "repository", s.r.o.Name, "cause", err)
+	}
+	data, err := s.r.o.Cache.Memory(ctx, k, c.Size, fill)
+	if err != nil {
+		return nil, err
+	}
+	return memoryPiece{bytes.NewReader(data)}, nil
+}
+
+// sized refuses an object that another row said is of another size.
+func (s *source) sized(f *os.File, c catalog.Chunk) (piece, error) {
+	info, err := f.Stat()
+	if err == nil && info.Size() != c.Size {
+		err = fmt.Errorf("%w: object %s has %d bytes, not %d", ErrInconsistent, c.Hash, info.Size(), c.Size)
+	}
+	if err != nil {
+		f.Close() //nolint:errcheck // read only
+		return nil, err
+	}
+	return f, nil
+}
+
+func (s *source) fetch(ctx context.Context, c catalog.Chunk, t object.Type, w cache.Writer) error {
+	want := codec.Expect{Hash: c.Hash, Compression: s.compression, Size: c.Size}
+	if s.external == "" {
+		return fetch.Object(ctx, s.from, t, want, w)
+	}
+	o := fetch.Options{}
+	if t == object.Partial {
+		o.Offset, o.Length = c.Offset, c.Size
+	}
+	return fetch.Verified(ctx, s.from, s.external[1:], o, want, w)
+}
+
+// whole is a content in one piece, which is here already. The piece is nil for
+// an empty one.
+type whole struct {
+	piece piece
+	size  int64
+}
+
+func (w *whole) Size() int64 { return w.size }
+
+func (w *whole) Close() error {
+	if w.piece == nil {
+		return nil
+	}
+	return w.piece.Close()
+}
+
+func (w *whole) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	if w.piece == nil {
+		return 0, io.EOF
+	}
+	return w.piece.ReadAt(p, off)
+}
+
+// chunked is a content in pieces, each found by its offset and fetched when it
+// is first read.
+type chunked struct {
+	source
+	size   int64
+	chunks []catalog.Chunk
+}
+
+func (c *chunked) Size() int64 { return c.size }
+
+func (c *chunked) Close() error { return nil }
+
+func (c *chunked) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, view.ErrInvalid
+	}
+	n := 0
+	for n < len(p) && off < c.size {
+		m, err := c.readChunk(ctx, p[n:], off)
+		n, off = n+m, off+int64(m)
+		if err != nil {
+			return n, c.r.failed(ctx, err)
+		}
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// readChunk reads from the chunk that holds off, at most to its end.
+func (c *chunked) readChunk(ctx context.Context, p []byte, off int64) (int, error) {
+	at, found := slices.BinarySearchFunc(c.chunks, off, func(x catalog.Chunk, off int64) int {
+		switch {
+		case off < x.Offset:
+			return 1
+		case off >= x.Offset+x.Size:
+			return -1
+		}
+		return 0
+	})
+	if !found {
+		return 0, fmt.Errorf("%w: no chunk at %d", ErrInconsistent, off)
+	}
+	chunk := c.chunks[at]
+	f, err := c.open(ctx, chunk, object.Partial)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	within := off - chunk.Offset
+	p = p[:min(int64(len(p)), chunk.Size-within)]
+	n, err := f.ReadAt(p, within)
+	if n == len(p) {
+		err = nil
+	} else if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}

@@ -1,0 +1,92 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Server is one source of a repository with its name for messages.
+type Server struct {
+	Name    string // its base URL
+	Fetcher Fetcher
+
+	health health
+}
+
+// Servers asks in order, goes on to the next on failure, and returns to the
+// earlier one after a rest. A file that is missing on one server, say a
+// replica that lags behind, is looked for on the others, but the server keeps
+// its place.
+type Servers struct {
+	list  []*Server
+	reset time.Duration
+	now   func() time.Time
+}
+
+// NewServers orders by preference. A server that failed is passed over for
+// reset (CVMFS_HOST_RESET_AFTER); now is the clock.
+func NewServers(list []*Server, reset time.Duration, now func() time.Time) (*Servers, error) {
+	if len(list) == 0 {
+		return nil, errors.New("no server is configured: set at least one URL")
+	}
+	return &Servers{list: list, reset: reset, now: now}, nil
+}
+
+// Alternatives is the number of servers.
+func (s *Servers) Alternatives() int { return len(s.list) }
+
+// Current names the server that the next request goes to.
+func (s *Servers) Current() string { return s.order()[0].Name }
+
+// List names all servers in order of preference.
+func (s *Servers) List() []string {
+	names := make([]string, len(s.list))
+	for i, server := range s.list {
+		names[i] = server.Name
+	}
+	return names
+}
+
+func (s *Servers) order() []*Server {
+	list := append(make([]*Server, 0, 8), s.list...)
+	return byHealth(list, func(x *Server) *health { return &x.health }, s.now())
+}
+
+// Fetch returns the first server's answer that is not a failure. If all fail,
+// the error is ErrNotFound only if all of them say so.
+func (s *Servers) Fetch(ctx context.Context, path string, o Options) (io.ReadCloser, error) {
+	order := s.order()
+	if o.Skip >= len(order) {
+		return nil, fmt.Errorf("%w: all %d servers were tried", ErrUnavailable, len(order))
+	}
+	order, o.Skip = order[o.Skip:], 0
+	var failures, missing []error
+	for _, server := range order {
+		body, err := server.Fetcher.Fetch(ctx, path, o)
+		switch {
+		case err == nil:
+			server.health.ok()
+			return &watched{ReadCloser: body, failed: func(err error) { s.judge(server, err) }}, nil
+		case errors.Is(err, ErrNotModified) || ctx.Err() != nil:
+			return nil, err
+		case errors.Is(err, ErrNotFound):
+			missing = append(missing, err)
+			continue
+		}
+		s.judge(server, err)
+		failures = append(failures, err)
+	}
+	if len(failures) > 0 {
+		return nil, errors.Join(failures...)
+	}
+	return nil, missing[0]
+}
+
+func (s *Servers) judge(server *Server, err error) {
+	if !blamed(err, BlameNobody) {
+		server.health.fail(s.now(), s.reset)
+	}
+}

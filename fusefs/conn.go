@@ -1,0 +1,198 @@
+package fusefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Conn is one FUSE connection and its mount.
+type Conn struct {
+	mountpoint string
+	dev        uint64 // st_dev of the mount
+	opts       Options
+	log        *slog.Logger
+	server     *fuse.ProtocolServer
+	tasks      *tasks
+	buffers    buffers
+	init       Init
+	counts     counters
+	idle       atomic.Int32 // readers waiting for a request
+	detached   atomic.Bool
+	done       chan struct{} // closed when Serve returns
+
+	// life guards fd: replies and notifications hold it for reading, closing
+	// the device for writing. It is taken last, below all other locks.
+	life   sync.RWMutex
+	fd     int
+	closed bool
+}
+
+// Mount mounts f at o.Mountpoint, which takes root, and agrees with the kernel
+// on the protocol. Requests wait until [Conn.Serve] is called. A caller that
+// does not get so far calls [Conn.Unmount]; the device is closed by Serve.
+func Mount(ctx context.Context, f FS, o Options) (*Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", o.Mountpoint, err)
+	}
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	path, err := resolveMountpoint(o.Mountpoint)
+	if err != nil {
+		return nil, err
+	}
+	o.Mountpoint = path
+	fd, err := openMount(&o)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(fd, f, o)
+	if err := c.begin(); err != nil {
+		err = errors.Join(err, unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH), unix.Close(fd))
+		return nil, fmt.Errorf("mount %s: %w", path, err)
+	}
+	c.log.Info("mounted", slog.String("mountpoint", path), slog.Uint64("protocol", uint64(c.init.Minor)))
+	return c, nil
+}
+
+// Adopt continues a connection that another process has mounted at o.Mountpoint
+// and agreed on. fd is its device, which the new connection takes over; init is
+// the other's [Conn.Init]. The file system must know the node ids that the other
+// handed out, and the options be the same. [Conn.Resend] then asks for what the
+// other has left unanswered.
+func Adopt(fd int, init Init, f FS, o Options) (*Conn, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("adopt file descriptor %d: %w", fd, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(deviceMajor, deviceMinor) {
+		return nil, fmt.Errorf("adopt file descriptor %d: it is not %s", fd, devicePath)
+	}
+	c := newConn(fd, f, o)
+	if _, err := c.agree(init.request()); err != nil {
+		return nil, fmt.Errorf("adopt connection of %s: %w", o.Mountpoint, err)
+	}
+	if err := c.look(); err != nil {
+		return nil, err
+	}
+	c.log.Info("adopted", slog.String("mountpoint", o.Mountpoint))
+	return c, nil
+}
+
+func newConn(fd int, f FS, o Options) *Conn {
+	c := &Conn{
+		mountpoint: o.Mountpoint,
+		opts:       o,
+		log:        o.Log,
+		fd:         fd,
+		done:       make(chan struct{}),
+	}
+	c.tasks = newTasks(o.Waiting, o.Deadline, o.Grace, &c.counts)
+	c.tasks.handle = c.handleTask
+	c.tasks.fail = c.replyError
+	c.tasks.failed = c.failed
+	c.server = fuse.NewProtocolServer(newBridge(f, o.NoXAttrs, c.tasks), c.protocolOptions())
+	return c
+}
+
+// protocolOptions asks for what an unchanging tree can have: no automatic
+// invalidation of data, symbolic links and listings in the page cache, and
+// lookups that come with a listing when they are wanted.
+func (c *Conn) protocolOptions() *fuse.MountOptions {
+	return &fuse.MountOptions{
+		Name:                     "rootstock",
+		MaxWrite:                 c.opts.MaxRead, // go-fuse sizes READs by it
+		MaxBackground:            c.opts.Waiting,
+		EnableSymlinkCaching:     true,
+		ExplicitDataCacheControl: true,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_NO_OPENDIR_SUPPORT,
+		DisabledCapabilities:     fuse.CAP_PASSTHROUGH,
+		Logger:                   slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+		PanicHandler:             c.panicked,
+	}
+}
+
+// panicked turns the panic of a handler into EIO for its caller alone.
+func (c *Conn) panicked(value any) fuse.Status {
+	c.counts.panics.Add(1)
+	c.log.Error("request handler panicked", slog.Any("panic", value), slog.String("stack", string(debug.Stack())))
+	return fuse.EIO
+}
+
+// begin answers the kernel's INIT and prepares the mount for use.
+func (c *Conn) begin() error {
+	in := make([]byte, readBuffer)
+	n, err := unix.Read(c.fd, in)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(c.fd, in)
+	}
+	if err != nil {
+		return fmt.Errorf("read the first request: %w", err)
+	}
+	reply, err := c.agree(in[:n])
+	if err != nil {
+		return err
+	}
+	if err := c.write(reply); err != nil {
+		return fmt.Errorf("answer the first request: %w", err)
+	}
+	if err := c.look(); err != nil {
+		return err
+	}
+	if err := raiseReadAhead(c.dev, c.opts.MaxRead); err != nil {
+		c.log.Warn("large files will be read in small steps", slog.Any("err", err))
+	}
+	return nil
+}
+
+func (c *Conn) look() (err error) {
+	c.dev, err = mountDevice(c.mountpoint)
+	return err
+}
+
+// Mountpoint returns the resolved path of the mount.
+func (c *Conn) Mountpoint() string { return c.mountpoint }
+
+// Wait blocks until Serve has returned.
+func (c *Conn) Wait() { <-c.done }
+
+func (c *Conn) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// write sends one reply or notification.
+func (c *Conn) write(p []byte) error {
+	c.life.RLock()
+	defer c.life.RUnlock()
+	if c.closed {
+		return unix.ENODEV
+	}
+	_, err := unix.Write(c.fd, p)
+	return err
+}
+
+func (c *Conn) closeDevice() error {
+	c.life.Lock()
+	defer c.life.Unlock()
+	c.closed = true
+	if err := unix.Close(c.fd); err != nil {
+		return fmt.Errorf("close %s: %w", devicePath, err)
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package fusefs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// ErrProtocol reports a kernel whose FUSE protocol is not ours.
+var ErrProtocol = errors.New("FUSE protocol not understood")
+
+// Init is what the kernel said when the connection began. Another process needs
+// it to adopt the connection, see [Adopt].
+type Init struct {
+	Major        uint32 `json:"major"`
+	Minor        uint32 `json:"minor"`
+	MaxReadAhead uint32 `json:"max_read_ahead"` // bytes
+	Flags        uint64 `json:"flags"`          // FUSE_* capabilities
+}
+
+// Init returns what the kernel said when the connection began.
+func (c *Conn) Init() Init { return c.init }
+
+// request is the INIT message that says i.
+func (i Init) request() []byte {
+	in := fuse.InitIn{
+		Major:        i.Major,
+		Minor:        i.Minor,
+		MaxReadAhead: i.MaxReadAhead,
+		Flags:        uint32(i.Flags),
+		Flags2:       uint32(i.Flags >> 32),
+	}
+	in.Opcode = opInit
+	in.Length = uint32(unsafe.Sizeof(in))
+	p, err := binary.Append(nil, binary.NativeEndian, &in)
+	if err != nil {
+		panic(err) // a struct of fixed size
+	}
+	return p
+}
+
+// agree has the INIT message in answered and returns the reply.
+func (c *Conn) agree(in []byte) ([]byte, error) {
+	var msg fuse.InitIn
+	if len(in) < inHeaderSize+16 || opcode(in) != opInit {
+		return nil, fmt.Errorf("%w: first request is %d bytes of opcode %d", ErrProtocol, len(in), opcode(in))
+	}
+	full := make([]byte, unsafe.Sizeof(msg))
+	copy(full, in)
+	if _, err := binary.Decode(full, binary.NativeEndian, &msg); err != nil {
+		return nil, fmt.Errorf("%w: first request: %w", ErrProtocol, err)
+	}
+	c.init = Init{Major: msg.Major, Minor: msg.Minor, MaxReadAhead: msg.MaxReadAhead, Flags: msg.Flags64()}
+
+	out := make([]byte, replyRoom)
+	n, st := c.server.HandleRequest([][]byte{in}, [][]byte{out})
+	if !st.Ok() || n < maxWriteAt+4 || replyStatus(out) != fuse.OK {
+		return nil, fmt.Errorf("%w: kernel speaks %d.%d", ErrProtocol, msg.Major, msg.Minor)
+	}
+	// Nothing is ever written; a page keeps the request buffers small.
+	binary.NativeEndian.PutUint32(out[maxWriteAt:], minWrite)
+	return out[:n], nil
+}

@@ -1,0 +1,168 @@
+package fusefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Serve answers requests until the file system is unmounted, by anyone, or
+// until ctx is done, whereupon it unmounts it. It is called once. When it
+// returns, no method of the FS is running but such as have outlived their
+// deadline, and the device is closed.
+func (c *Conn) Serve(ctx context.Context) error {
+	defer close(c.done)
+	served := make(chan struct{})
+	var unmount sync.WaitGroup
+	unmount.Go(func() {
+		select {
+		case <-ctx.Done():
+			if err := c.Unmount(context.WithoutCancel(ctx)); err != nil {
+				c.log.Error("cannot unmount", slog.Any("err", err))
+			}
+		case <-served:
+		}
+	})
+
+	errs := make([]error, c.opts.Readers)
+	var readers sync.WaitGroup
+	for i := range errs {
+		readers.Go(func() { errs[i] = c.read() })
+	}
+	readers.Wait()
+	close(served)
+	if !c.tasks.drain() {
+		c.log.Warn("requests still running at the end of the mount", slog.String("mountpoint", c.mountpoint))
+	}
+	unmount.Wait()
+	return errors.Join(append(errs, c.closeDevice())...)
+}
+
+// reader is the state of one thread of the read loop.
+type reader struct {
+	in, out   []byte
+	inv, outv [1][]byte // what HandleRequest takes
+}
+
+// read takes requests from the device until there is no more file system. It
+// stays on one thread: a switch of threads per request costs half the speed.
+func (c *Conn) read() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r := reader{in: make([]byte, readBuffer), out: make([]byte, replyRoom+c.opts.MaxRead)}
+	failures := 0
+	for {
+		c.idle.Add(1)
+		n, err := unix.Read(c.fd, r.in)
+		c.idle.Add(-1)
+		switch {
+		case err == nil:
+			failures = 0
+			c.request(&r, n)
+		case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ECONNABORTED):
+			return nil
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+			// The request was withdrawn before we had it, or a signal came.
+		default:
+			// One request was lost, which its caller has been told. Only
+			// a device that yields nothing else is the end.
+			if failures++; failures > 100 {
+				return fmt.Errorf("read %s for %s: %w", devicePath, c.mountpoint, err)
+			}
+			c.log.Warn("request lost", slog.Any("err", err))
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// request answers the request of n bytes in r.in, or passes it on.
+func (c *Conn) request(r *reader, n int) {
+	in := r.in[:n]
+	if n < inHeaderSize {
+		c.log.Warn("request too short", slog.Int("bytes", n))
+		return
+	}
+	op := opcode(in)
+	switch op {
+	case opForget, opBatchForget:
+		c.counts.forgets.Add(1)
+		return
+	case opInterrupt:
+		c.interrupt(in)
+		return
+	}
+	c.counts.requests.Add(1)
+	if nodeID(in) == RootID {
+		setNodeID(in, rootAlias)
+	}
+	// A READ from a local file may wait for the disk, which the context
+	// cannot tell: inline only while another thread is there for the others.
+	if op == opRead && c.idle.Load() == 0 {
+		c.tasks.add(in)
+		return
+	}
+	r.inv[0], r.outv[0] = in, r.out
+	out, st := c.server.HandleRequest(r.inv[:], r.outv[:])
+	switch {
+	case !st.Ok():
+		c.replyError(unique(in), fuse.EIO)
+	case out == 0:
+		// A message without a reply.
+	case replyStatus(r.out) == undecided:
+		c.tasks.add(in)
+	default:
+		c.reply(r.out[:out])
+	}
+}
+
+// handleTask answers a request that may wait.
+func (c *Conn) handleTask(t *task) {
+	buf := c.buffers.get(payload(t.in))
+	defer c.buffers.put(buf)
+	n, st := c.server.HandleRequest([][]byte{t.in}, [][]byte{*buf})
+	if !c.tasks.finish(t) {
+		return
+	}
+	switch {
+	case !st.Ok():
+		c.replyError(t.unique, fuse.EIO)
+	case n > 0:
+		c.reply((*buf)[:n])
+	}
+}
+
+// interrupt passes on that a request's caller no longer waits. A request that is
+// not known is answered already, or another reader is about to register it: the
+// kernel is asked to say it again, and does not if there is an answer.
+func (c *Conn) interrupt(in []byte) {
+	if len(in) < inHeaderSize+8 {
+		c.log.Warn("interrupt too short", slog.Int("bytes", len(in)))
+		return
+	}
+	if !c.tasks.interrupt(interrupted(in)) {
+		c.replyError(unique(in), fuse.EAGAIN)
+	}
+}
+
+func (c *Conn) replyError(unique uint64, st fuse.Status) {
+	var out [outHeaderSize]byte
+	header(out[:], len(out), -int32(st), unique)
+	c.reply(out[:])
+}
+
+// reply sends an answer. ENOENT says that no one waits for it any more, ENODEV
+// that there is no file system any more.
+func (c *Conn) reply(out []byte) {
+	err := c.write(out)
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+		c.log.Warn("reply not accepted", slog.Int("bytes", len(out)),
+			slog.Int("status", int(replyStatus(out))), slog.Any("err", err))
+	}
+}
