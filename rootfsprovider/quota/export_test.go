@@ -84,3 +84,6 @@ var Layout = map[string][2]uintptr{
 	"fsxattr":                       {unsafe.Sizeof(fsxattr{}), 28},
 	"fsxattr.fsx_projid":            {unsafe.Offsetof(fsxattr{}.Project), 12},
 }
+
+// Take reserves an id and does no more.
+func Take(p Project, name string) (uint32, error) { return p.take(name) }

@@ -13,8 +13,9 @@ import (
 
 // Project bounds a directory with a project quota of the xfs or ext4 it lies
 // on. Everything made in the directory inherits its project id. IDs in use are
-// names of empty files in the directory IDs, so that two processes never take
-// the same one.
+// names of symbolic links in the directory IDs, on the same file system, which
+// lead to the name of the bounded directory: two processes never take the same
+// one, and what a dying process took is found again.
 //
 // What runs with all capabilities of the host can take its files out of a
 // project; containers that are to be bounded against their will have a user
@@ -75,55 +76,80 @@ func (p Project) Usage(dir string) (int64, error) {
 
 // Remove implements [Quota].
 func (p Project) Remove(_ context.Context, dir string) error {
+	ids, err := os.Open(p.IDs)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // nobody ever had a project
+	}
+	if err != nil {
+		return fmt.Errorf("project quota: %w", err)
+	}
+	defer ids.Close() //nolint:errcheck // only asked
+	name := filepath.Base(dir)
+	for _, id := range candidates(name) {
+		if owner, err := os.Readlink(p.link(id)); err != nil || owner != name {
+			continue
+		}
+		// The id goes back last: nobody else may get it with our bound.
+		if err := errors.Join(p.leave(dir, id), p.setLimit(ids, id, 0)); err != nil {
+			return fmt.Errorf("project quota of %s: %w", dir, err)
+		}
+		if err := p.drop(id); err != nil {
+			return fmt.Errorf("project quota of %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// leave takes dir, if it is there, out of project id, if it is in it.
+func (p Project) leave(dir string, id uint32) error {
 	d, err := os.Open(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("project quota: %w", err)
+		return err
 	}
 	defer d.Close() //nolint:errcheck // only asked
-	id, err := p.project(d)
-	if err != nil || !ours(id) {
-		return nil // a file system without projects, or a directory without a quota
+	if in, err := p.project(d); err != nil || in != id {
+		return err
 	}
-	// The id goes back last: nobody else may get it with our bound.
-	if err := errors.Join(p.setProject(d, 0), p.setLimit(d, id, 0)); err != nil {
-		return fmt.Errorf("project quota of %s: %w", dir, err)
-	}
-	return p.drop(id)
+	return p.setProject(d, 0)
 }
 
 func ours(id uint32) bool { return id >= firstID && id-firstID < idCount }
 
-func (p Project) file(id uint32) string {
+func (p Project) link(id uint32) string {
 	return filepath.Join(p.IDs, strconv.FormatUint(uint64(id), 10))
 }
 
-// take reserves an id. The name's hash says where to look first.
+// candidates are the ids a directory of that name may get, in order.
+func candidates(name string) (ids [16]uint32) {
+	h := fnv.New32a()
+	h.Write([]byte(name)) //nolint:errcheck // a hash.Hash never fails
+	for i := range ids {
+		ids[i] = firstID + (h.Sum32()+uint32(i))%idCount // #nosec G115 -- below 16
+	}
+	return ids
+}
+
+// take reserves an id.
 func (p Project) take(name string) (uint32, error) {
 	if err := os.MkdirAll(p.IDs, 0o700); err != nil {
 		return 0, err
 	}
-	h := fnv.New32a()
-	h.Write([]byte(name)) //nolint:errcheck // a hash.Hash never fails
-	start := h.Sum32()
-	for i := range uint32(1000) {
-		id := firstID + (start+i)%idCount
-		f, err := os.OpenFile(p.file(id), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if errors.Is(err, os.ErrExist) {
-			continue
-		}
-		if err != nil {
+	for _, id := range candidates(name) {
+		switch err := os.Symlink(name, p.link(id)); {
+		case err == nil:
+			return id, nil
+		case !errors.Is(err, os.ErrExist):
 			return 0, err
 		}
-		return id, f.Close()
 	}
-	return 0, fmt.Errorf("1000 project ids in a row are in use; look into %s", p.IDs)
+	return 0, fmt.Errorf("all project ids that it may have are in use; look into %s", p.IDs)
 }
 
 func (p Project) drop(id uint32) error {
-	if err := os.Remove(p.file(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(p.link(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -256,6 +256,34 @@ func TestProjectOfOthers(t *testing.T) {
 	}
 }
 
+// A process that died between taking an id and using it leaves no id, and
+// names whose hashes collide get different ids.
+func TestProjectLeftovers(t *testing.T) {
+	base := t.TempDir()
+	k := quota.NewFakeKernel()
+	p := quota.FakeProject(filepath.Join(base, "ids"), k)
+	for range 3 {
+		if _, err := quota.Take(p, "handle"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := os.ReadDir(p.IDs); err != nil || len(left) != 3 {
+		t.Errorf("ids: %v, %v, want three", left, err)
+	}
+	must(t, p.Remove(t.Context(), filepath.Join(base, "handle")))
+	if left, err := os.ReadDir(p.IDs); err != nil || len(left) != 0 {
+		t.Errorf("ids left: %v, %v", left, err)
+	}
+	for range 16 {
+		if _, err := quota.Take(p, "handle"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if id, err := quota.Take(p, "handle"); err == nil {
+		t.Errorf("a seventeenth id, %d, was taken", id)
+	}
+}
+
 func TestProjectFailures(t *testing.T) {
 	for _, call := range []string{"limit", "project"} {
 		dir := t.TempDir()
