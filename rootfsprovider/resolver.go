@@ -64,6 +64,9 @@ type CVMFS map[string]string
 
 // Resolve implements [Resolver].
 func (c CVMFS) Resolve(_ context.Context, uri string) (reference.Reference, error) {
+	if host, _, _ := strings.Cut(strings.TrimPrefix(uri, reference.Scheme), "/"); strings.Contains(host, "@") {
+		return reference.Reference{}, fmt.Errorf("%w %s: a repository takes no user name or password", ErrUnsupported, show(uri))
+	}
 	r, err := reference.Parse(uri)
 	if err != nil {
 		return reference.Reference{}, err
