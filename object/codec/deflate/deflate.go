@@ -70,28 +70,12 @@ const (
 	// maxSymbols ends a block. zlib's buffer has one place more, which it
 	// never fills.
 	maxSymbols = 1<<14 - 1
-
-	// renumberAt keeps positions well inside 32 bits.
-	renumberAt = 1 << 30
 )
 
 // An encoder is the memory of one running call, some 350 KiB. It is reused
 // without being cleared: see next.
 type encoder struct {
-	// head holds, for each hash of three bytes, the last position that had
-	// it. A position is that of a byte of the input plus a number the call
-	// began with.
-	head [1 << hashBits]uint32
-	// prev links each position to the one before it with the same hash. Both
-	// are kept as their low 16 bits, which is enough because links are
-	// followed for less than a window; a link that would be longer than that
-	// is cut to exactly a window, which ends the walk wherever it started.
-	// So it needs no upkeep when the window slides, and no mask to index it.
-	prev [1 << 16]uint16
-	// next is above every position in head, so that a call which starts
-	// there takes all entries of earlier calls for too old.
-	next uint32
-
+	chains
 	symbols [maxSymbols]symbol
 	block   blockWriter
 }

@@ -48,20 +48,23 @@ func (e *encoder) parse(src []byte) {
 		if i >= slide {
 			origin += windowSize
 			slide = slideAt(origin, n)
-			shift = e.renumber(uint32(origin) + shift) - uint32(origin)
+			shift = e.renumber(uint32(origin)+shift) - uint32(origin)
 		}
 		for i < min(n, slide) {
 			prevLength, prevDist := length, dist
 			length = minMatch - 1
 			if i <= last {
+				t := target{i: i, pos: uint32(i) + shift, ahead: n - i, dist4: windowSize}
 				hash = (hash<<hashShift ^ uint32(in.at(i+2))) & hashMask
-				pos := uint32(i) + shift
-				d := e.insert(hash, pos)
-				if prevLength < maxLazy && d <= maxDist && int(d) < i-origin && prevLength < n-i {
-					length, dist = e.search(in, i, n-i, int(d), prevLength, min(i-origin, maxDist), uint16(pos))
-					if length == minMatch && dist > tooFar {
-						length = minMatch - 1
-					}
+				t.dist3 = int(e.insert3(hash, t.pos))
+				if i < last {
+					t.dist4 = int(e.insert4(in.load32(i), t.pos))
+				}
+				if prevLength < maxLazy && t.dist3 <= maxDist && t.dist3 < i-origin {
+					// zlib lets the nearest candidate be one byte further away
+					// than the others; if it is, there are no others.
+					t.limit = min(i-origin, max(maxDist, t.dist3+1))
+					length, dist = e.search(in, &t, prevLength)
 				}
 			}
 			switch {
@@ -69,9 +72,10 @@ func (e *encoder) parse(src []byte) {
 				e.symbols[count] = match(prevLength, prevDist)
 				count++
 				end := i - 1 + prevLength
-				for i++; i < end && i <= last; i++ {
+				for i++; i < min(end, last); i++ {
 					hash = (hash<<hashShift ^ uint32(in.at(i+2))) & hashMask
-					e.insert(hash, uint32(i)+shift)
+					e.insert3(hash, uint32(i)+shift)
+					e.insert4(in.load32(i), uint32(i)+shift)
 				}
 				i = end
 				length, pending = minMatch-1, false
