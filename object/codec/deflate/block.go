@@ -7,21 +7,53 @@ const (
 	blockOwn    = 2 << 1
 )
 
-// A blockWriter writes blocks in the form that zlib finds shortest.
+// A blockWriter collects symbols and writes them as a block, in the form that
+// zlib finds shortest.
 type blockWriter struct {
 	bits    bitWriter
-	builder codeBuilder
+	symbols [maxSymbols + 1]symbol // one more than are used, so that n needs a mask and no check
+	n       int
 	litlen  code
 	dist    code
 	lengths lengthCode
+	builder codeBuilder
 	own     emitTable
 }
 
-// write writes a block of symbols that stand for the bytes plain, which are at
-// hand to be stored as they are if storable says so. If last, it is the
-// stream's last block and ends on a byte.
-func (b *blockWriter) write(symbols []symbol, plain []byte, storable, last bool) {
-	b.count(symbols)
+// reset begins a stream behind buf.
+func (b *blockWriter) reset(buf []byte) {
+	b.bits.reset(buf)
+	b.begin()
+}
+
+// begin begins a block.
+func (b *blockWriter) begin() {
+	b.n = 0
+	clear(b.litlen.freq[:])
+	clear(b.dist.freq[:])
+	b.litlen.freq[endOfBlock] = 1
+}
+
+func (b *blockWriter) full() bool { return b.n == maxSymbols }
+
+func (b *blockWriter) literal(v byte) {
+	b.symbols[b.n&maxSymbols] = symbol(v)
+	b.n++
+	b.litlen.freq[v]++
+}
+
+func (b *blockWriter) match(length, dist int) {
+	l := uint8(length - minMatch)
+	b.symbols[b.n&maxSymbols] = symbol(dist<<16 | 256 + int(l))
+	b.n++
+	b.litlen.freq[257+int(lengthSymbols[l])]++
+	b.dist.freq[distSymbol(uint(dist))]++
+}
+
+// write writes the block of the symbols collected, which stand for the bytes
+// plain, and begins a new one. storable says whether plain is at hand to be
+// stored as it is. If last, the stream ends with this block.
+func (b *blockWriter) write(plain []byte, storable, last bool) {
 	own, fixed := b.builder.build(&b.litlen, &litlenAlphabet)
 	ownDist, fixedDist := b.builder.build(&b.dist, &distAlphabet)
 	own += ownDist + b.lengths.build(&b.builder, &b.litlen, &b.dist)
@@ -47,30 +79,16 @@ func (b *blockWriter) write(symbols []symbol, plain []byte, storable, last bool)
 	case size == fixed:
 		w.reserve(size + 1)
 		w.put(blockFixed|final, 3)
-		w.emit(symbols, fixedTable)
+		w.emit(b.symbols[:b.n], fixedTable)
 	default:
 		w.reserve(size + 1)
 		w.put(blockOwn|final, 3)
 		b.lengths.write(w, &b.litlen, &b.dist)
 		b.own.fill(&b.litlen, &b.dist)
-		w.emit(symbols, &b.own)
+		w.emit(b.symbols[:b.n], &b.own)
 	}
 	if last {
 		w.align()
 	}
-}
-
-// count sets the frequencies of the symbols.
-func (b *blockWriter) count(symbols []symbol) {
-	clear(b.litlen.freq[:])
-	clear(b.dist.freq[:])
-	b.litlen.freq[endOfBlock] = 1
-	for _, s := range symbols {
-		if d := s.dist(); d != 0 {
-			b.litlen.freq[257+int(lengthSymbols[s.value()])]++
-			b.dist.freq[distSymbol(d)]++
-		} else {
-			b.litlen.freq[s.value()]++
-		}
-	}
+	b.begin()
 }

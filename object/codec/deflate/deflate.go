@@ -76,8 +76,7 @@ const (
 // without being cleared: see next.
 type encoder struct {
 	chains
-	symbols [maxSymbols]symbol
-	block   blockWriter
+	block blockWriter
 }
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
@@ -96,11 +95,10 @@ func Append(dst, src []byte) []byte {
 }
 
 func (e *encoder) append(dst, src []byte) []byte {
-	w := &e.block.bits
-	w.reset(append(dst, 0x78, 0x9c)) // 32 KiB window, default level, no dictionary
+	e.block.reset(append(dst, 0x78, 0x9c)) // 32 KiB window, default level, no dictionary
 	e.parse(src)
 	sum := adler32.Checksum(src)
-	dst = append(w.buf, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
-	w.reset(nil)
+	dst = append(e.block.bits.buf, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
+	e.block.bits.reset(nil)
 	return dst
 }

@@ -2,43 +2,49 @@ package deflate
 
 import "encoding/binary"
 
-// An emitTable holds a block's codes the way emit needs them: what is put for
-// a symbol in the lower 24 bits, the number of bits in the upper 8.
+// An emitTable holds a block's codes the way emit needs them.
 type emitTable struct {
-	literal [endOfBlock + 1]uint32
-	length  [256]uint32 // by length less minMatch, extra bits included
-	dist    [32]uint32  // by symbol, without extra bits
+	// litlen has the bits of literals and of matches' lengths, indexed by the
+	// lower half of a symbol: in the lower 24 bits what is put, extra bits
+	// included, in the upper 8 how many bits that are.
+	litlen [512]uint32
+	dist   [32]distEntry // by symbol
+	end    uint32        // of the block
+}
+
+// A distEntry is the code of a distance's symbol, to be followed by the
+// distance less base.
+type distEntry struct {
+	code uint16
+	base uint16
+	bits uint8 // of the code
+	all  uint8 // with the extra bits
 }
 
 // fill makes t the table of two codes.
 func (t *emitTable) fill(litlen, dist *code) {
-	for s := range t.literal {
-		t.literal[s] = litlen.entry(s)
+	for s := range 256 {
+		t.litlen[s] = litlen.entry(s)
 	}
-	for l := range t.length {
+	for l := range 256 {
 		s := int(lengthSymbols[l])
 		e := litlen.entry(257 + s)
 		if l < 255 {
 			base, extra := logBase(s, 2)
-			n := e >> 24
-			e += uint32(l-base)<<n | uint32(extra)<<24
+			e += uint32(l-base)<<(e>>24) + uint32(extra)<<24
 		}
-		t.length[l] = e
+		t.litlen[256+l] = e
 	}
 	for s := range numDist {
-		t.dist[s] = dist.entry(s)
+		base, extra := logBase(s, 1)
+		n := dist.length[s]
+		t.dist[s] = distEntry{dist.bits[s], uint16(base + 1), n, n + uint8(extra)}
 	}
+	t.end = litlen.entry(endOfBlock)
 }
 
-// entry returns what is put for a symbol; it is zero bits if the block has no
-// such symbol.
-func (c *code) entry(s int) uint32 {
-	l := c.length[s]
-	if l == 0 {
-		return 0
-	}
-	return uint32(c.bits[s]) | uint32(l)<<24
-}
+// entry returns what is put for a symbol.
+func (c *code) entry(s int) uint32 { return uint32(c.bits[s]) | uint32(c.length[s])<<24 }
 
 // fixedTable holds the fixed codes (RFC 1951, 3.2.6).
 var fixedTable = func() *emitTable {
@@ -54,50 +60,25 @@ var fixedTable = func() *emitTable {
 	return t
 }()
 
-// A distTail says what follows the symbol of a distance: so many bits of the
-// distance less base.
-type distTail struct {
-	base  uint16
-	extra uint8
-}
-
-var distTails = func() (t [32]distTail) {
-	for s := range numDist {
-		base, extra := logBase(s, 1)
-		t[s] = distTail{uint16(base + 1), uint8(extra)}
-	}
-	return t
-}()
-
 // emit writes symbols and the end of the block. The room must have been
-// reserved. It is put, with its state in registers.
+// reserved. The loop is [bitWriter.put] with its state in registers, and takes
+// literals and matches the same way because it cannot guess which comes next.
 func (w *bitWriter) emit(symbols []symbol, t *emitTable) {
 	buf, end := w.buf[:cap(w.buf)], len(w.buf)
 	acc, n := w.acc, w.n
 	for _, s := range symbols {
-		if d := s.dist(); d == 0 {
-			e := t.literal[s.value()]
-			acc |= uint64(e&0xffffff) << (n & 63)
-			n += uint(e >> 24)
-		} else {
-			e := t.length[s.value()]
-			acc |= uint64(e&0xffffff) << (n & 63)
-			n += uint(e >> 24)
-			ds := distSymbol(d) & 31
-			tail := distTails[ds]
-			e = t.dist[ds]
-			acc |= uint64(e&0xffffff) << (n & 63)
-			n += uint(e >> 24)
-			acc |= uint64(d-int(tail.base)) << (n & 63)
-			n += uint(tail.extra)
-		}
-		// At most 7+15+5+15+13 = 55 bits.
+		e := t.litlen[s&511]
+		acc |= uint64(e&0xffffff) << (n & 63)
+		n += uint(e >> 24)
+		d := &t.dist[distSymbol(s.dist())&31]
+		acc |= (uint64(d.code) | uint64(uint16(s.dist())-d.base)<<(d.bits&15)) << (n & 63)
+		n += uint(d.all)
+		// With the 7 bits from before, at most 7+15+5+15+13.
 		binary.LittleEndian.PutUint64(buf[end:], acc)
 		end += int(n >> 3)
 		acc >>= n & 56
 		n &= 7
 	}
 	w.buf, w.acc, w.n = buf[:end], acc, n
-	e := t.literal[endOfBlock]
-	w.put(uint64(e&0xffffff), uint(e>>24))
+	w.put(uint64(t.end&0xffffff), uint(t.end>>24))
 }

@@ -31,8 +31,7 @@ func (e *encoder) parse(src []byte) {
 		n      = len(src)
 		last   = n - minMatch // the last position that has a hash
 		hash   uint32
-		count  int // symbols of the current block
-		start  int // where that block began
+		start  int // where the current block began
 		origin int
 		slide  = slideAt(origin, n)
 
@@ -69,8 +68,7 @@ func (e *encoder) parse(src []byte) {
 			}
 			switch {
 			case prevLength >= minMatch && length <= prevLength:
-				e.symbols[count] = match(prevLength, prevDist)
-				count++
+				e.block.match(prevLength, prevDist)
 				end := i - 1 + prevLength
 				for i++; i < min(end, last); i++ {
 					hash = (hash<<hashShift ^ uint32(in.at(i+2))) & hashMask
@@ -79,16 +77,15 @@ func (e *encoder) parse(src []byte) {
 				}
 				i = end
 				length, pending = minMatch-1, false
-				if count == maxSymbols {
-					e.block.write(e.symbols[:count], src[start:i], start >= origin, false)
-					count, start = 0, i
+				if e.block.full() {
+					e.block.write(src[start:i], start >= origin, false)
+					start = i
 				}
 			case pending:
-				e.symbols[count] = literal(in.at(i - 1))
-				count++
-				if count == maxSymbols {
-					e.block.write(e.symbols[:count], src[start:i], start >= origin, false)
-					count, start = 0, i
+				e.block.literal(in.at(i - 1))
+				if e.block.full() {
+					e.block.write(src[start:i], start >= origin, false)
+					start = i
 				}
 				i++
 			default:
@@ -98,10 +95,9 @@ func (e *encoder) parse(src []byte) {
 		}
 	}
 	if pending {
-		e.symbols[count] = literal(src[n-1])
-		count++
+		e.block.literal(src[n-1])
 	}
-	e.block.write(e.symbols[:count], src[start:], start >= origin, true)
+	e.block.write(src[start:], start >= origin, true)
 	e.next = uint32(n) + shift
 }
 

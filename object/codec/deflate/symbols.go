@@ -2,17 +2,12 @@ package deflate
 
 import "math/bits"
 
-// A symbol is what the parser decided on: a literal's byte, or in the upper 16
-// bits a match's distance (1 to maxDist) and in the lower its length less
-// minMatch. Literals have distance 0.
+// A symbol is what the parser decided on. Below 256 it is a literal; otherwise
+// its lower 16 bits are 256 plus a match's length less minMatch, its upper ones
+// the distance.
 type symbol uint32
 
-func literal(b byte) symbol { return symbol(b) }
-
-func match(length, dist int) symbol { return symbol(dist<<16 | (length - minMatch)) }
-
-func (s symbol) dist() int   { return int(s >> 16) }
-func (s symbol) value() byte { return byte(s) }
+func (s symbol) dist() uint { return uint(s >> 16) }
 
 const (
 	endOfBlock = 256
@@ -34,24 +29,27 @@ var lengthSymbols = func() (t [256]uint8) {
 	return t
 }()
 
-// distSymbols maps a distance less one to its symbol: the first half below 256,
-// the second by its upper bits, since from there on a symbol covers 128
-// distances or more.
+// noDist is the symbol of a literal's distance, which takes no bits.
+const noDist = 31
+
+// distSymbols maps a distance to its symbol, 0 to noDist. From 257 on, where a
+// symbol covers 128 distances or more, the index is distIndex.
 var distSymbols = func() (t [512]uint8) {
-	for d := range 256 {
-		t[d] = uint8(logSymbol(d, 1))
-		t[256+d] = uint8(logSymbol(d<<7, 1))
+	t[0] = noDist
+	for d := range windowSize {
+		t[distIndex(uint(d+1))] = uint8(logSymbol(d, 1))
 	}
 	return t
 }()
 
-func distSymbol(dist int) uint8 {
-	d := dist - 1
-	if d < 256 {
-		return distSymbols[d]
+func distIndex(dist uint) uint {
+	if dist > 256 {
+		dist = 256 + (dist-1)>>7
 	}
-	return distSymbols[(256+d>>7)&511]
+	return dist & 511
 }
+
+func distSymbol(dist uint) uint8 { return distSymbols[distIndex(dist)] }
 
 // logSymbol is deflate's one rule for lengths and distances: v's highest 1+n
 // bits pick the symbol, those below follow as extra bits.
