@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"sync"
 	"syscall"
@@ -43,14 +44,11 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: daemon NAME REGEXP COMMAND ARG...")
 	}
 	name, want := args[0], regexp.MustCompile(args[1])
-	path, err := exec.LookPath(ts.Getenv("BINDIR") + args[2])
-	if err != nil {
-		path = args[2]
+	path := lookIn(ts, args[2])
+	if path == "" {
+		ts.Fatalf("no program %s on PATH", args[2])
 	}
 	d := &daemon{cmd: exec.Command(path, args[3:]...), done: make(chan error, 1)}
-	if lp := lookIn(ts, args[2]); lp != "" {
-		d.cmd.Path = lp
-	}
 	d.cmd.Dir = ts.MkAbs(".")
 	d.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "PATH="+ts.Getenv("PATH"))
 	r, w, err := os.Pipe()
@@ -93,8 +91,8 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 
 // lookIn finds a command on the script's own PATH.
 func lookIn(ts *testscript.TestScript, name string) string {
-	for _, dir := range regexp.MustCompile(":").Split(ts.Getenv("PATH"), -1) {
-		p := dir + "/" + name
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		p := filepath.Join(dir, name)
 		if st, err := os.Stat(p); err == nil && st.Mode()&0o111 != 0 && !st.IsDir() {
 			return p
 		}

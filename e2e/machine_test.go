@@ -59,30 +59,36 @@ func needTool(t *testing.T, name string) string {
 	return p
 }
 
-var plugin struct {
+var built struct {
 	sync.Once
-	path string
+	dir  string
 	err  error
 	said []byte
 }
 
-// buildPlugin builds rootstock-plugin as it is deployed: static, no race
-// detector, since it is a process per call.
-func buildPlugin(t *testing.T) string {
+// programs builds the three programs as they are deployed, once, and returns
+// their directory.
+func programs(t *testing.T) string {
 	t.Helper()
-	plugin.Do(func() {
-		dir, err := os.MkdirTemp("", "rootstock-e2e-")
-		if err != nil {
-			plugin.err = err
+	built.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "rootstock-e2e-"); built.err != nil {
 			return
 		}
-		plugin.path = filepath.Join(dir, "rootstock-plugin")
-		cmd := exec.Command("go", "build", "-trimpath", "-o", plugin.path, "../cmd/rootstock-plugin")
+		cmd := exec.Command("go", "build", "-trimpath", "-o", built.dir+"/",
+			"../cmd/rootstock", "../cmd/rootstock-cell", "../cmd/rootstock-plugin")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		plugin.said, plugin.err = cmd.CombinedOutput()
+		built.said, built.err = cmd.CombinedOutput()
 	})
-	if plugin.err != nil {
-		t.Fatalf("build rootstock-plugin: %v\n%s", plugin.err, plugin.said)
+	if built.err != nil {
+		t.Fatalf("build the programs: %v\n%s", built.err, built.said)
 	}
-	return plugin.path
+	return built.dir
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
 }

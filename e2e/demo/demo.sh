@@ -47,7 +47,7 @@ debian() {
 			if [ -s "$f" ] && grep -qE '^(deb |Types:)' "$f"; then sources+=("$f"); fi
 		done
 		say "making a Debian $suite root file system with mmdebstrap (kept for the next run)" >&2
-		mmdebstrap --quiet --variant=minbase --include=python3-minimal,ca-certificates,curl "$suite" "$tar.new" "${sources[@]}" >&2
+		mmdebstrap --quiet --format=tar --variant=minbase --include=python3-minimal,ca-certificates,curl "$suite" "$tar.new" "${sources[@]}" >&2
 		mv "$tar.new" "$tar"
 	fi
 	ROOTFS=$tar

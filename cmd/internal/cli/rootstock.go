@@ -19,7 +19,7 @@ func NewRootstock() *cobra.Command {
 		Short: "Publish root file systems and images into a CernVM-FS repository",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newInit(), newPublish(), newList())
+	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
 	return cmd
 }
 
