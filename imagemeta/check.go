@@ -77,9 +77,9 @@ func checkName(name string) error {
 	return nil
 }
 
-// sameFile reports whether two members of a hard link group agree in all but
-// their paths.
-func sameFile(a, b *Entry) bool {
+// SameFile reports whether two entries agree in all but their paths, as the
+// members of a hard link group must.
+func SameFile(a, b *Entry) bool {
 	if a.Mode != b.Mode || a.UID != b.UID || a.GID != b.GID || a.MTime != b.MTime || a.Nsec != b.Nsec ||
 		a.Size != b.Size || a.Content != b.Content || a.Target != b.Target ||
 		a.Major != b.Major || a.Minor != b.Minor || a.Link != b.Link || len(a.XAttrs) != len(b.XAttrs) {

@@ -199,7 +199,7 @@ func (w *Writer) member(e *Entry) (follower bool, err error) {
 		return false, fmt.Errorf("%w: hard link group %d after group %d", ErrInvalid, e.Link, n)
 	}
 	g := &w.groups[e.Link-1]
-	if !sameFile(&g.first, e) {
+	if !SameFile(&g.first, e) {
 		return false, fmt.Errorf("%w: differs from its hard link %q", ErrInvalid, g.first.Path)
 	}
 	g.members++
