@@ -222,3 +222,18 @@ func TestGCSparesContainers(t *testing.T) {
 	must(t, c.provider().Delete(t.Context(), "h"))
 	c.clean()
 }
+
+// An empty record is what a power cut can make of one; no live container has
+// it.
+func TestEmptyRecord(t *testing.T) {
+	c := newCell(t)
+	c.create("h")
+	must(t, os.Truncate(c.conf.Store+"/records/h.json", 0))
+	if _, err := c.provider().Stats(t.Context(), "h"); !errors.Is(err, rootfsprovider.ErrUnknown) {
+		t.Errorf("Stats: %v", err)
+	}
+	if cleaned, err := c.provider().GC(t.Context()); err != nil || len(cleaned) != 1 {
+		t.Errorf("GC = %v, %v", cleaned, err)
+	}
+	c.clean()
+}
