@@ -24,7 +24,9 @@ const releaseTimeout = 10 * time.Second
 // GC that reaches it.
 func (p *Provider) Delete(ctx context.Context, handle string) error {
 	if err := control.CheckHandle(handle); err != nil {
-		return err
+		// Create refused it, and Garden deletes after a failed create.
+		p.log.Debug("nothing to delete", "error", err.Error())
+		return nil
 	}
 	if !p.knows(handle) {
 		p.log.Debug("nothing to delete", "handle", handle)

@@ -147,7 +147,7 @@ func (p *Provider) makeWay(ctx context.Context, handle string) error {
 
 // create does the steps in order; whatever fails, clean undoes all of them.
 func (p *Provider) create(ctx context.Context, r Request, rec *Record) (Spec, error) {
-	if err := writeRecord(p.store.record(r.Handle), *rec); err != nil {
+	if err := newRecord(p.store.record(r.Handle), *rec); err != nil {
 		return Spec{}, err
 	}
 	if err := p.step("recorded"); err != nil {
@@ -181,7 +181,7 @@ func (p *Provider) create(ctx context.Context, r Request, rec *Record) (Spec, er
 		return Spec{}, err
 	}
 	rec.State = stateReady
-	if err := writeRecord(p.store.record(r.Handle), *rec); err != nil {
+	if err := updateRecord(p.store.record(r.Handle), *rec); err != nil {
 		return Spec{}, err
 	}
 	if err := p.step("ready"); err != nil {

@@ -38,18 +38,35 @@ type Record struct {
 	Quota      string `json:"quota,omitempty"`       // the backend, where there is a limit
 }
 
-// writeRecord replaces a record durably: after a crash there is the old one or
-// the new one, whole.
-func writeRecord(path string, r Record) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("record %s: %w", path, err)
-	}
+// newRecord writes a record durably: whatever the machine does after that, it
+// is there to tell that there is something to clean up and to release.
+func newRecord(path string, r Record) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
 	defer dir.Close() //nolint:errcheck // synced before
+	if err := writeRecord(path, r, (*os.File).Sync); err != nil {
+		return err
+	}
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("record %s: %w", path, err)
+	}
+	return nil
+}
+
+// updateRecord replaces a record. If the machine stops before that has reached
+// the disk, the old one is there, or an empty one: the container has not
+// survived either, and both are reasons to clean up after it.
+func updateRecord(path string, r Record) error {
+	return writeRecord(path, r, func(*os.File) error { return nil })
+}
+
+func writeRecord(path string, r Record, sync func(*os.File) error) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("record %s: %w", path, err)
+	}
 	// Its handle's lock makes the name ours alone. A handle cannot begin
 	// with a dot, so it is nobody's record.
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
@@ -58,12 +75,9 @@ func writeRecord(path string, r Record) error {
 		return fmt.Errorf("record: %w", err)
 	}
 	_, err = f.Write(append(text, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, sync(f), f.Close())
 	if err == nil {
 		err = os.Rename(tmp, path)
-	}
-	if err == nil {
-		err = dir.Sync()
 	}
 	if err != nil {
 		os.Remove(tmp) //nolint:errcheck // the first error counts
@@ -72,7 +86,8 @@ func writeRecord(path string, r Record) error {
 	return nil
 }
 
-// readRecord returns fs.ErrNotExist where there is none.
+// readRecord returns fs.ErrNotExist where there is none. An empty record is one
+// of a create that did not end.
 func readRecord(path string) (Record, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -82,6 +97,9 @@ func readRecord(path string) (Record, error) {
 	text, err := io.ReadAll(io.LimitReader(f, maxRecord))
 	if err != nil {
 		return Record{}, fmt.Errorf("record %s: %w", path, err)
+	}
+	if len(text) == 0 {
+		return Record{State: stateCreating}, nil
 	}
 	var r Record
 	if err := json.Unmarshal(text, &r); err != nil {
