@@ -51,9 +51,8 @@ func (b *blockWriter) match(length, dist int) {
 }
 
 // write writes the block of the symbols collected, which stand for the bytes
-// plain, and begins a new one. storable says whether plain is at hand to be
-// stored as it is. If last, the stream ends with this block.
-func (b *blockWriter) write(plain []byte, storable, last bool) {
+// plain, and begins a new one. If last, the stream ends with this block.
+func (b *blockWriter) write(plain []byte, last bool) {
 	own, fixed := b.builder.build(&b.litlen, &litlenAlphabet)
 	ownDist, fixedDist := b.builder.build(&b.dist, &distAlphabet)
 	own += ownDist + b.lengths.build(&b.builder, &b.litlen, &b.dist)
@@ -69,11 +68,11 @@ func (b *blockWriter) write(plain []byte, storable, last bool) {
 	}
 	w := &b.bits
 	switch size := min(own, fixed); {
-	case storable && len(plain)+4 <= size:
+	case len(plain)+4 <= size:
 		w.reserve(len(plain) + 6)
 		w.put(blockStored|final, 3)
 		w.align()
-		n := uint64(len(plain)) // below 64 Ki, for it lies within zlib's window
+		n := uint64(len(plain)) // fits in 16 bits: see parse
 		w.put(n|(n^0xffff)<<16, 32)
 		w.buf = append(w.buf, plain...)
 	case size == fixed:

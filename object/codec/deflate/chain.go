@@ -17,14 +17,13 @@ type chains struct {
 	// head3 and head4 hold for each hash the last position that had it.
 	head3 [1 << hashBits]uint32
 	head4 [1 << hashBits]uint32
-	// link3 holds for each position the one before it with the same hash (its
-	// low 16 bits; here and in link4 one further away than a window is taken
-	// to be a window away, which is too far for everyone who follows it, so
-	// that a sliding window needs no upkeep) and in the upper half its ordinal.
+	// link3 and link4 hold for each position, in the lower 16 bits, the one
+	// before it with the same hash. One that is further away than a window is
+	// taken to be a window away, which is too far for whoever follows the
+	// link: so a window that slides needs no upkeep. The upper half in link3
+	// is the position's ordinal.
 	link3 [windowSize]uint32
-	// link4 has room for two windows to be indexed by 16 bits without a mask,
-	// which would lie in the path that limits the speed of a search.
-	link4 [1 << 16]uint16
+	link4 [windowSize]uint16
 	// next is above every position in head3 and head4, so that a call which
 	// starts there takes what earlier calls left for too far away.
 	next uint32
@@ -73,7 +72,7 @@ func (c *chains) insert4(four, pos uint32) (dist uint32) {
 	h := &c.head4[hash4(four)]
 	dist = pos - *h
 	*h = pos
-	c.link4[uint16(pos)] = uint16(pos - min(dist, windowSize))
+	c.link4[pos&windowMask] = uint16(pos - min(dist, windowSize))
 	return dist
 }
 

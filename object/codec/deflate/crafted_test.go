@@ -235,7 +235,7 @@ func forms(yield func(string, []byte) bool) bool {
 		if !yield(fmt.Sprintf("noise of %d values", 256-k), b) {
 			return false
 		}
-		// Short matches far away: many bytes to few symbols, and those long.
+		// Short matches: many bytes to few symbols, and those long.
 		b = copies(uint64(20+k), 250_000, func(r *rand.Rand) int { return 3 + r.IntN(1+k/20) })
 		if !yield(fmt.Sprintf("copies of 3 to %d", 3+k/20), b) {
 			return false

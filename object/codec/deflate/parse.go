@@ -10,18 +10,24 @@ package deflate
 //
 // zlib works in a window of 64 KiB: it fills it, and when fewer than
 // minLookahead bytes lie ahead of a position in its upper half, moves that half
-// down and refills. Read in place, the input needs none of that, but three
-// traces of it are left in the output, and all follow from origin, the position
-// of the window's first byte:
+// down and refills. Read in place, the input needs none of that, but two traces
+// of it are left in the output. Both follow from origin, the index of the
+// window's first byte:
 //
 //   - Candidates at or before origin do not exist. The window's place 0 is also
 //     zlib's mark for "none", which is why the first byte of the input is never
 //     referred to.
-//   - A block that began before origin cannot be stored, since its bytes are no
-//     longer at hand (block.go).
 //   - Near the end of the input zlib looks for more before each position, and
 //     so slides one byte earlier than it does when the window is full: see
 //     slideAt.
+//
+// A third would be that zlib cannot store a block whose first byte has left the
+// window. But such a block is longer than maxDist, and one that long is not
+// stored anyway: it has at most maxSymbols symbols. In the fixed codes a
+// literal takes at most one bit more than in a stored block, and a match of
+// three bytes at least two bits less, a longer one at least seven. So a block
+// is stored only if it has two literals for each match, and then stands for no
+// more than 5/3 of maxSymbols bytes, which is 27,305.
 //
 // The amount zlib has read ahead is otherwise invisible: it is at least
 // minLookahead, which no match exceeds, or reaches to the end of src.
@@ -78,13 +84,13 @@ func (e *encoder) parse(src []byte) {
 				i = end
 				length, pending = minMatch-1, false
 				if e.block.full() {
-					e.block.write(src[start:i], start >= origin, false)
+					e.block.write(src[start:i], false)
 					start = i
 				}
 			case pending:
 				e.block.literal(in.at(i - 1))
 				if e.block.full() {
-					e.block.write(src[start:i], start >= origin, false)
+					e.block.write(src[start:i], false)
 					start = i
 				}
 				i++
@@ -97,7 +103,7 @@ func (e *encoder) parse(src []byte) {
 	if pending {
 		e.block.literal(src[n-1])
 	}
-	e.block.write(src[start:], start >= origin, true)
+	e.block.write(src[start:], true)
 	e.next = uint32(n) + shift
 }
 

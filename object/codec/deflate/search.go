@@ -76,7 +76,7 @@ func (c *chains) search(in input, t *target, length int) (int, int) {
 				}
 			}
 		}
-		at = c.link4[at]
+		at = c.link4[at&windowMask]
 		dist = int(from - at)
 		if dist >= limit {
 			break
