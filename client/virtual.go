@@ -29,7 +29,7 @@ const (
 	virtualDirMod           = catalog.ModeDir | 0o555
 )
 
-func isVirtual(n view.Node) bool { return n>>rowBits == virtualSlot }
+func isVirtual(n view.Node) bool { return n == dotCvmfs || n == rootsNode }
 
 // virtual says what a name means that is not in the directory p, whose node is
 // parent. A repository may have a /.cvmfs of its own, with snapshots; roots is
