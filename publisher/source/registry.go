@@ -21,6 +21,7 @@ import (
 type registry struct {
 	ref      name.Reference
 	registry string // as people write it
+	named    string // the image, normalised
 	puller   *remote.Puller
 	options  Options
 	spools   map[string]*spool // by digest: layers may repeat
@@ -47,8 +48,12 @@ func openRegistry(rest string, o Options, s *Source) (container, error) {
 	}
 	repo := ref.Context()
 	s.Registry, s.Repository = registryName(repo), repo.RepositoryStr()
+	named := s.Registry + "/" + s.Repository
 	if t, ok := ref.(name.Tag); ok {
 		s.Tag = t.TagStr()
+		named += ":" + s.Tag
+	} else {
+		named += "@" + ref.Identifier()
 	}
 	auth := remote.WithAuthFromKeychain(authn.DefaultKeychain)
 	if o.Username != "" {
@@ -60,13 +65,13 @@ func openRegistry(rest string, o Options, s *Source) (container, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &registry{ref, s.Registry, puller, o, map[string]*spool{}}, nil
+	return &registry{ref, s.Registry, named, puller, o, map[string]*spool{}}, nil
 }
 
 func (r *registry) root(ctx context.Context) ([]byte, types.MediaType, error) {
 	d, err := r.puller.Get(ctx, r.ref)
 	if err != nil {
-		return nil, "", r.explain("image", r.ref.String(), err)
+		return nil, "", r.explain("image", r.named, err)
 	}
 	if pinned, ok := r.ref.(name.Digest); ok && digestOf(d.Manifest) != pinned.DigestStr() {
 		return nil, "", fmt.Errorf("manifest %s: %w: its bytes hash to %s", pinned.DigestStr(), ErrDigest, digestOf(d.Manifest))
