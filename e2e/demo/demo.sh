@@ -102,8 +102,12 @@ EOF
 mkdir "$work/bundle"
 python3 e2e/demo/config.py "$work/spec.json" "$handle" >"$work/bundle/config.json" \
 	sh -c 'echo "hello from $(. /etc/os-release && echo "$PRETTY_NAME")"; echo "kept in the write layer" >/root/note; cat /root/note; ls / | tr "\n" " "; echo'
-runc --root "$work/runc" run --bundle "$work/bundle" "$handle" | tee >(head -1 >/dev/null; now >"$work/first")
-sleep 0.1
+runc --root "$work/runc" run --bundle "$work/bundle" "$handle" | {
+	IFS= read -r line
+	now >"$work/first"
+	printf '%s\n' "$line"
+	cat
+}
 first=$(awk -v a="$start" -v b="$(cat "$work/first")" 'BEGIN { printf "%.2f", b - a }')
 "$bin/rootstock-plugin" --config "$work/plugin.json" stats "$handle"
 "$bin/rootstock-plugin" --config "$work/plugin.json" delete "$handle"
