@@ -73,6 +73,29 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+// Ids that differ late are told apart.
+func TestLookupOfSimilarIDs(t *testing.T) {
+	var objects []imagemeta.Object
+	for i := range 9 {
+		o := row("a", stored(int64(i+1)))
+		o.ID[31], o.ID[20] = byte(i*2), byte(i)
+		objects = append(objects, o)
+	}
+	o, err := imagemeta.OpenObjects(table(t, objects))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range objects {
+		if got, ok := o.Lookup(want.ID); !ok || got.Size != want.Size {
+			t.Errorf("%s: %v, %v", want.ID, got, ok)
+		}
+		want.ID[31]++
+		if got, ok := o.Lookup(want.ID); ok {
+			t.Errorf("%s: %v", want.ID, got)
+		}
+	}
+}
+
 func TestEncodeObjectsRefuses(t *testing.T) {
 	both := stored(5, 5)
 	both.Hash = object.SHA1.Sum(nil)
@@ -99,14 +122,19 @@ func TestEncodeObjectsRefuses(t *testing.T) {
 	}
 }
 
-// Every single byte of a table means something: no other value of it is
-// accepted as the same table, and padding is zero.
+// Each change leaves a table that EncodeObjects would not have written.
 func TestOpenObjectsRefuses(t *testing.T) {
-	objects := []imagemeta.Object{row("a", stored(5)), row("b", stored(12, 5, 7)), row("c", stored(9, 3, 6))}
+	objects := []imagemeta.Object{row("a", stored(5)), row("b", stored(12, 5, 7)), row("c", stored(12, 5, 7))}
 	good := table(t, objects) // sorts
 	chunked := slices.IndexFunc(objects, func(o imagemeta.Object) bool { return len(o.Chunks) > 0 })
 	records := 16 + len(objects)*32
-	record, chunks := records+chunked*32, records+len(objects)*32
+	record, other := records+chunked*32, 0
+	for i, o := range objects[chunked+1:] {
+		if len(o.Chunks) > 0 {
+			other = record + 32*(i+1)
+		}
+	}
+	chunks := records + len(objects)*32
 	for name, change := range map[string]func(b []byte) []byte{
 		"short":             func(b []byte) []byte { return b[:len(b)-1] },
 		"long":              func(b []byte) []byte { return append(b, 0) },
@@ -128,7 +156,8 @@ func TestOpenObjectsRefuses(t *testing.T) {
 		"no chunks":         func(b []byte) []byte { b[record+16] = 0; return b },
 		"chunk padding":     func(b []byte) []byte { b[record+31] = 1; return b },
 		"chunk size":        func(b []byte) []byte { b[chunks]++; return b },
-		"chunk size zero":   func(b []byte) []byte { b[chunks] = 0; return b },
+		"chunk size zero":   func(b []byte) []byte { b[chunks+28] += b[chunks]; b[chunks] = 0; return b },
+		"chunks exchanged":  func(b []byte) []byte { b[record+12], b[other+12] = b[other+12], b[record+12]; return b },
 		"chunk size huge":   func(b []byte) []byte { b[chunks+7] = 0xff; return b },
 		"chunks of nothing": func(b []byte) []byte { b[12]++; return append(b, make([]byte, 28)...) },
 	} {

@@ -187,6 +187,11 @@ func TestMountWideDirectory(t *testing.T) {
 	}
 }
 
+func TestMountCrossings(t *testing.T) {
+	m := mount(t, erofs.Mount, crossings())
+	compare(t, m.Target, crossings())
+}
+
 func TestMountLongPath(t *testing.T) {
 	needRoot(t)
 	deep := filepath.Join(t.TempDir(), strings.Repeat("a", 200), strings.Repeat("b", 200))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +83,23 @@ func wide(n int) []imagemeta.Entry {
 	return append(entries, dir("d/sub"), file("d/sub/f", "f"))
 }
 
+// crossings are inodes of all lengths, so that many would lie across the
+// border of two blocks.
+func crossings() []imagemeta.Entry {
+	entries := []imagemeta.Entry{dir("")}
+	for i := range 400 {
+		d := fmt.Sprintf("d%03d", i)
+		entries = append(entries, dir(d))
+		for j := range i % 30 {
+			entries = append(entries, imagemeta.Entry{
+				Path: fmt.Sprintf("%s/link-%d%s", d, j%10, strings.Repeat("x", j)), Mode: 0o120777, Target: strings.Repeat("t", i*10+j+1),
+			})
+		}
+		slices.SortFunc(entries, func(a, b imagemeta.Entry) int { return imagemeta.Compare(a.Path, b.Path) })
+	}
+	return entries
+}
+
 func write(t testing.TB, entries []imagemeta.Entry) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "image")
@@ -115,7 +133,7 @@ func run(t testing.TB, args ...string) string {
 
 func TestFsckAcceptsImages(t *testing.T) {
 	for name, entries := range map[string][]imagemeta.Entry{
-		"root": {dir("")}, "sample": sample(), "20,000 names": wide(20_000),
+		"root": {dir("")}, "sample": sample(), "20,000 names": wide(20_000), "crossings": crossings(),
 	} {
 		image := write(t, entries)
 		if out := run(t, "fsck.erofs", image); out != "" {

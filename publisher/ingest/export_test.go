@@ -1,6 +1,9 @@
 package ingest
 
-import "encoding/binary"
+import (
+	"context"
+	"encoding/binary"
+)
 
 // Reseal corrects the checksums of an index whose object records a test has
 // changed.
@@ -11,3 +14,14 @@ func Reseal(b []byte) []byte {
 	}
 	return b
 }
+
+// Lender is the memory of a run.
+type Lender struct{ *buffers }
+
+// NewLender returns a Lender of so many bytes.
+func NewLender(limit int64) Lender { return Lender{newBuffers(limit)} }
+
+// Get lends, Put takes back, Held is what is lent and what is kept.
+func (l Lender) Get(ctx context.Context, n int) ([]byte, error) { return l.get(ctx, n) }
+func (l Lender) Put(b []byte)                                   { l.put(b) }
+func (l Lender) Held() (lent, kept int64)                       { return l.out, l.pooled }

@@ -138,6 +138,9 @@ func TestIngest(t *testing.T) {
 				if got := ends(s); !slices.Equal(got, want) {
 					t.Fatalf("%s: content of %d bytes ends pieces at %v, want %v", c, len(b), got, want)
 				}
+				if whole := len(want) == 1; s.Hash.IsZero() == whole || (len(s.Chunks) == 0) != whole {
+					t.Fatalf("%s: content of %d bytes in %d pieces is stored as %+v", c, len(b), len(want), s)
+				}
 			}
 			n := in.Counters()
 			if n.BytesIn != total || n.ObjectsNew != int64(len(m.objects)) || n.ObjectsKnown != 0 || m.puts != len(m.objects) {
