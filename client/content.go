@@ -98,6 +98,12 @@ func (s *source) open(ctx context.Context, c catalog.Chunk, t object.Type) (piec
 		return nil, fmt.Errorf("%w: a file without a hash", ErrInconsistent)
 	}
 	k := cache.Object(c.Hash, s.compression)
+	if s.r.unstored.Load() {
+		// Not the disk again for each piece that is read.
+		if data, ok := s.r.o.Cache.Held(k); ok && int64(len(data)) == c.Size {
+			return memoryPiece{bytes.NewReader(data)}, nil
+		}
+	}
 	fill := func(ctx context.Context, w cache.Writer) error { return s.fetch(ctx, c, t, w) }
 	f, err := s.r.o.Cache.Store(ctx, k, c.Size, fill)
 	switch {

@@ -26,10 +26,7 @@ func (c *Cache) Memory(ctx context.Context, k Key, size int64, fill func(context
 	}
 	name := sha256.Sum256(append([]byte{byte(k.space)}, k.sum[:]...))
 	for range 3 {
-		c.mu.Lock()
-		b, ok := c.memory.held[k]
-		c.mu.Unlock()
-		if ok {
+		if b, ok := c.Held(k); ok {
 			return b, nil
 		}
 		err := c.coalesce(ctx, Key{memories, name}, func(ctx context.Context) error {
@@ -53,6 +50,14 @@ func (c *Cache) Memory(ctx context.Context, k Key, size int64, fill func(context
 		}
 	}
 	return nil, c.broken(fmt.Errorf("too much is read at once to be held in memory (%d bytes)", c.o.Memory))
+}
+
+// Held returns what [Cache.Memory] holds of k.
+func (c *Cache) Held(k Key) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, ok := c.memory.held[k]
+	return b, ok
 }
 
 // claim lets fills run only while they fit the bound together.
