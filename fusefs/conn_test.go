@@ -199,7 +199,8 @@ except OSError as e: print(e)`
 	for _, waiting := range []int{64, 1} {
 		t.Run(fmt.Sprintf("%d goroutines", waiting), func(t *testing.T) {
 			v := small()
-			m := mount(t, v, fusefs.Options{Waiting: waiting, Deadline: 10 * time.Minute})
+			// No help from the clock.
+			m := mount(t, v, fusefs.Options{Waiting: waiting, Deadline: 10 * time.Minute, Grace: 10 * time.Minute})
 			hook, began := waits(viewtest.OpLookup)
 			v.SetHook(hook)
 			var first *exec.Cmd
