@@ -169,6 +169,7 @@ func TestFlatten(t *testing.T) {
 		"whiteout by symlink":    {[][]string{{"usr/", "usr/lib/", "usr/lib/a = 1", "lib -> usr/lib"}, {"lib/.wh.a"}}, []string{"lib -> usr/lib", "usr/", "usr/lib/"}},
 		"whiteout in new dir":    {[][]string{{"usr/", "usr/a = 1", "lib -> usr"}, {"lib/", "lib/.wh.a"}}, []string{"lib/", "usr/", "usr/a = 1"}},
 		"absolute symlink":       {[][]string{{"usr/", "l -> /usr"}, {"l/foo = 1"}}, []string{"l -> /usr", "usr/", "usr/foo = 1"}},
+		"absolute, deeper":       {[][]string{{"usr/", "d/", "d/l -> /usr"}, {"d/l/foo = 1"}}, []string{"d/", "d/l -> /usr", "usr/", "usr/foo = 1"}},
 		"climbing symlink":       {[][]string{{"d/", "d/l -> ../../../../etc"}, {"d/l/passwd = 1"}}, []string{"d/", "d/l -> ../../../../etc", "etc/", "etc/passwd = 1"}},
 		"symlink chain":          {[][]string{{"a -> b", "b -> c/d", "c/", "c/d -> ../e", "a/f = 1", "g => a/f"}}, []string{"a -> b", "b -> c/d", "c/", "c/d -> ../e", "e/", "e/f = 1#1", "g = 1#1"}},
 		"symlink text kept":      {[][]string{{"s -> ../../x"}}, []string{"s -> ../../x"}},

@@ -125,7 +125,7 @@ type download struct {
 
 	body   io.ReadCloser
 	ctx    context.Context
-	cancel context.CancelCauseFunc
+	cancel context.CancelFunc
 	watch  *time.Timer
 	n      int64 // bytes delivered
 	tries  int
@@ -140,31 +140,26 @@ func (d *download) start(ctx context.Context) (io.ReadCloser, error) {
 	return d, nil
 }
 
-var errStalled = errors.New("no byte arrived in time")
-
 func (d *download) request() error {
-	ctx, cancel := context.WithCancelCause(d.ctx)
+	ctx, cancel := context.WithCancel(d.ctx)
 	d.cancel = cancel
-	d.watch = time.AfterFunc(d.options.StallTimeout, func() { cancel(errStalled) })
+	// The transport bounds the wait for an answer; the watch is for its body.
+	d.watch = time.AfterFunc(d.options.StallTimeout, cancel)
+	d.watch.Stop()
 	l, err := d.puller.Layer(ctx, d.ref.Context().Digest(d.d.Digest.String()))
 	if err == nil {
 		d.body, err = l.Compressed()
 	}
 	if err != nil {
-		d.watch.Stop()
-		cancel(nil)
-		if errors.Is(context.Cause(ctx), errStalled) {
-			err = errStalled
-		}
+		cancel()
 		return d.explain(d.what, d.d.Digest.String(), err)
 	}
-	d.watch.Stop() // a slow reader is no stall
 	return nil
 }
 
 func (d *download) Read(p []byte) (int, error) {
 	for {
-		d.watch.Reset(d.options.StallTimeout)
+		d.watch.Reset(d.options.StallTimeout) // around Read only: a slow reader is no stall
 		n, err := d.body.Read(p)
 		d.watch.Stop()
 		d.n += int64(n)
@@ -189,7 +184,7 @@ func (d *download) Read(p []byte) (int, error) {
 // resume begins again and reads up to where the last try stopped.
 func (d *download) resume() error {
 	d.body.Close() //nolint:errcheck,gosec // broken already
-	d.cancel(nil)
+	d.cancel()
 	select {
 	case <-time.After(d.options.RetryDelay << d.tries):
 	case <-d.ctx.Done():
@@ -214,7 +209,7 @@ func (d *download) resume() error {
 func (d *download) Close() error {
 	d.watch.Stop()
 	err := d.body.Close()
-	d.cancel(nil)
+	d.cancel()
 	if err != nil && d.n < d.d.Size {
 		return nil // given up on the way
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/publisher/source"
 )
@@ -275,7 +276,7 @@ func TestLayerFaults(t *testing.T) {
 			return true
 		}, source.ErrDigest, "", 1}, //nolint:errcheck // the client sees it
 		"stall once":    {func(w http.ResponseWriter, r *http.Request, try int32) bool { return try == 1 && stalls(w, r, whole) }, nil, "", 2},
-		"stall at head": {func(_ http.ResponseWriter, r *http.Request, _ int32) bool { <-r.Context().Done(); return true }, source.ErrTruncated, "sent nothing for", 0},
+		"stall at head": {func(_ http.ResponseWriter, r *http.Request, _ int32) bool { <-r.Context().Done(); return true }, source.ErrTruncated, "sent nothing for", 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var tries atomic.Int32
@@ -348,6 +349,32 @@ func TestSpooledOnce(t *testing.T) {
 	checkImage(t, spec, o, tars)
 	if tries.Load() != 1 {
 		t.Errorf("downloaded %d times", tries.Load())
+	}
+}
+
+func TestSpoolFull(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a small tmpfs: a full TempDir not tried")
+	}
+	img, _ := image(t)
+	spec, o := faulty(t, img, func(http.ResponseWriter, *http.Request) bool { return false })
+	if err := unix.Mount("tmpfs", o.TempDir, "tmpfs", 0, "size=8k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(o.TempDir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := source.OpenImage(context.Background(), spec, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := readLayer(s.Layers[0]); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), o.TempDir) {
+			t.Errorf("got %v", err)
+		}
+		noLeftovers(t, o)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -64,10 +65,18 @@ func (l *layer) Open(ctx context.Context) (io.ReadCloser, error) {
 	l.mu.Unlock()
 	s, err := r.open(ctx, l.seen)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", l.what, err)
+		return nil, l.wrap(err)
 	}
 	s.what = l.what
 	return s, nil
+}
+
+// wrap names the layer, unless the error begins with its name already.
+func (l *layer) wrap(err error) error {
+	if strings.HasPrefix(err.Error(), l.what) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", l.what, err)
 }
 
 func (l *layer) seen(g got) error {

@@ -72,7 +72,7 @@ type spooling struct {
 	out    *os.File
 	hash   hash.Hash
 	n      int64
-	failed bool // to write; the reader gets its bytes all the same
+	failed bool // the file is not the whole blob and never will be
 }
 
 func (s *spooling) Read(p []byte) (int, error) {
@@ -83,6 +83,7 @@ func (s *spooling) Read(p []byte) (int, error) {
 	s.hash.Write(p[:n]) //nolint:errcheck // a hash.Hash never fails
 	if n > 0 && !s.failed {
 		if _, werr := s.out.Write(p[:n]); werr != nil {
+			s.failed = true
 			return n, fmt.Errorf("spool to %s: %w; name a directory with more room", s.out.Name(), werr)
 		}
 	}

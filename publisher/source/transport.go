@@ -93,8 +93,7 @@ func worthRetrying(err error) bool {
 			return true
 		}
 	}
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() && !errors.Is(err, context.DeadlineExceeded)
+	return isTimeout(err) && err != context.DeadlineExceeded //nolint:errorlint // the transport's own timeouts say that they are it
 }
 
 // explain says what a failed request means to an operator. what and id name
@@ -105,12 +104,17 @@ func (r *registry) explain(what, id string, err error) error {
 	switch {
 	case errors.As(err, &status):
 		return r.explainStatus(what, id, status)
-	case errors.Is(err, errStalled):
+	case isTimeout(err):
 		return fmt.Errorf("%s %s: %w: registry %s sent nothing for %s; try again later", what, id, ErrTruncated, r.registry, r.options.StallTimeout)
 	case errors.As(err, &plainOnly):
 		return fmt.Errorf("%s %s: registry %s did not answer over TLS: %w (%w)", what, id, r.registry, plainOnly, err)
 	}
 	return fmt.Errorf("%s %s from registry %s: %w", what, id, r.registry, err)
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
 }
 
 func (r *registry) explainStatus(what, id string, status *transport.Error) error {
