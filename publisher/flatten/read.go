@@ -27,6 +27,12 @@ func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) err
 			}
 			return nil
 		}
+		for _, key := range []string{"SCHILY.acl.access", "SCHILY.acl.default"} {
+			if h.PAXRecords[key] != "" {
+				// Names of users mean nothing outside the image.
+				f.tree.note(s.name, h.Name, "left out: an ACL in text form ("+key+"); make the tar with --xattrs to keep it")
+			}
+		}
 		r.number = int32(n) //nolint:gosec // below MaxEntries, which fits
 		if r.kind == entry && r.ino.isRegular() {
 			if f.bytes += r.ino.size; f.bytes > f.options.MaxBytes || f.bytes < 0 {

@@ -1,6 +1,7 @@
 package flatten_test
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -145,6 +146,22 @@ func TestNotesAreBounded(t *testing.T) {
 	tree, _, err := run(layer(t, specs...))
 	if err != nil || len(tree.Notes) != 1000 || tree.MoreNotes != 500 {
 		t.Errorf("%d notes and %d more, %v", len(tree.Notes), tree.MoreNotes, err)
+	}
+}
+
+// What is left out is said, and what is lost without loss is not.
+func TestNotes(t *testing.T) {
+	tree, _, err := run(pack(t,
+		&tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "a commit"}},
+		&tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"mtime": "5"}},
+		with(e("acl = 1"), func(h *tar.Header) { h.PAXRecords["SCHILY.acl.access"] = "user::rw-,user:ann:r--" }),
+		e("plain = 1"),
+	))
+	if err != nil || len(tree.Notes) != 2 || !strings.Contains(tree.Notes[0].Text, "global") || tree.Notes[1].Path != "acl" {
+		t.Errorf("%v, notes %v", err, tree.Notes)
+	}
+	if len(tree.Entries()) != 3 {
+		t.Errorf("entries %v", tree.Entries())
 	}
 }
 
