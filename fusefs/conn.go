@@ -24,7 +24,9 @@ type Conn struct {
 	buffers    buffers
 	init       Init
 	counts     counters
-	idle       atomic.Int32 // readers waiting for a request
+	idle       atomic.Int32  // readers waiting for a request
+	disk       chan struct{} // holds one for each of asides
+	asides     sync.WaitGroup
 	detached   atomic.Bool
 	done       chan struct{} // closed when Serve returns
 
@@ -116,6 +118,7 @@ func newConn(fd int, f FS, o Options) *Conn {
 		log:        o.Log,
 		fd:         fd,
 		done:       make(chan struct{}),
+		disk:       make(chan struct{}, o.Waiting),
 	}
 	c.tasks = newTasks(o.Waiting, o.Deadline, o.Grace, &c.counts)
 	c.tasks.handle = c.handleTask

@@ -240,13 +240,20 @@ except OSError as e: print(e)`
 	}
 }
 
-// A slow request holds up no other, not even many slow ones.
+// A slow request holds up no other, not even many slow ones, nor with a single
+// reader, which then is never idle when it has a request.
 func TestOthersGoOnWhileSomeWait(t *testing.T) {
+	for _, readers := range []int{1, 2} {
+		t.Run(fmt.Sprintf("%d readers", readers), func(t *testing.T) { othersGoOn(t, readers) })
+	}
+}
+
+func othersGoOn(t *testing.T, readers int) {
 	v := small()
 	for i := range 200 {
 		v.Add(fmt.Sprintf("/slow/%d", i), viewtest.File{Data: []byte("x")})
 	}
-	m := mount(t, v, fusefs.Options{Waiting: 8})
+	m := mount(t, v, fusefs.Options{Waiting: 8, Readers: readers, Deadline: 10 * time.Minute})
 	slow, err := v.Node("/slow")
 	if err != nil {
 		t.Fatal(err)
@@ -282,8 +289,16 @@ func TestOthersGoOnWhileSomeWait(t *testing.T) {
 	for m.conn.Stats().Waiting < 200 {
 		time.Sleep(time.Millisecond)
 	}
-	if got, err := m.read("/dir/file"); err != nil || string(got) != "content" {
-		t.Errorf("another request: %q, %v", got, err)
+	for range 20 {
+		if got, err := m.read("/dir/file"); err != nil || string(got) != "content" {
+			t.Errorf("another request: %q, %v", got, err)
+		}
+		if err := m.conn.InvalInode(fileID(t, v, "/dir/file"), 0, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := m.conn.Stats().Waiting; n != 200 {
+		t.Errorf("%d requests had to wait, want the 200 slow ones", n)
 	}
 	close(goOn)
 	wg.Wait()
@@ -292,6 +307,16 @@ func TestOthersGoOnWhileSomeWait(t *testing.T) {
 	if most != 8 {
 		t.Errorf("%d handlers at a time, want 8", most)
 	}
+}
+
+// fileID is the protocol's id of a node, as package tree makes it.
+func fileID(t *testing.T, v *viewtest.Tree, path string) uint64 {
+	t.Helper()
+	n, err := v.Node(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint64(n) + 2
 }
 
 func TestPanicIsEIO(t *testing.T) {
