@@ -89,7 +89,8 @@ var crashes = map[string]struct {
 }{
 	"plain":   {false, rootfsprovider.Request{URI: uri, Handle: "h"}},
 	"limited": {false, rootfsprovider.Request{URI: uri, Handle: "h", DiskLimit: 1 << 20, ExcludeImage: true}},
-	"mapped":  {true, rootfsprovider.Request{URI: uri, Handle: "h", DiskLimit: 1 << 20, ExcludeImage: true}},
+	"mapped":  {true, rootfsprovider.Request{URI: uri, Handle: "h"}},
+	"both":    {true, rootfsprovider.Request{URI: uri, Handle: "h", DiskLimit: 1 << 20, ExcludeImage: true}},
 }
 
 // A create or delete killed at any step leaves only what a delete, a

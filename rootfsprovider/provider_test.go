@@ -256,6 +256,9 @@ func TestDeleteWithoutDaemon(t *testing.T) {
 	c.daemon.Restart(t)
 	// A handle that comes back before its release was sent keeps its pin.
 	c.create("a")
+	if owed, err := os.ReadDir(filepath.Join(c.conf.Store, "releases")); err != nil || len(owed) != 2 || owed[0].Name() != "b" {
+		t.Errorf("releases owed: %v, %v, want b's, and e's of the create that failed", owed, err)
+	}
 	must(t, c.provider().Delete(t.Context(), "c"))
 	if pins := c.daemon.Pins(); fmt.Sprint(pins) != "[a d]" {
 		t.Errorf("pins: %v, want a and d", pins)

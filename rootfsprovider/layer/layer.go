@@ -171,13 +171,13 @@ func unlink(at int, name string, flags int) error {
 }
 
 // retryWithoutFlags does act, and if that is not permitted, again without the
-// attributes that forbid it to root: on the entry and on its directory.
+// attributes of the entry that forbid it to root. Its directory has lost them
+// when it was such an entry itself.
 func retryWithoutFlags(at int, name string, act func() error) error {
 	err := act()
 	if !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	clearFlags(at)
 	// A descriptor that opens nothing tells first what is there: opening a
 	// device has effects of its own.
 	fd, oerr := unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -133,6 +133,9 @@ func TestRemoveAllStopsAtMounts(t *testing.T) {
 	if err := layer.RemoveAll(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "mnt") {
 		t.Errorf("RemoveAll: %v", err)
 	}
+	if err := layer.RemoveAll(t.Context(), mnt); err == nil {
+		t.Error("a mount point was removed")
+	}
 	if _, err := os.Stat(file); err != nil {
 		t.Errorf("the mounted file: %v", err)
 	}

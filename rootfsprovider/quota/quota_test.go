@@ -242,7 +242,8 @@ func TestProject(t *testing.T) {
 	}
 }
 
-// A project that administrators gave a directory is not ours to remove.
+// A project that administrators gave a directory is not ours to remove, with
+// or without an id of ours.
 func TestProjectOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	k := quota.NewFakeKernel()
@@ -251,8 +252,14 @@ func TestProjectOfOthers(t *testing.T) {
 	must(t, unix.Stat(dir, &st))
 	k.Projects[st.Ino] = 42
 	must(t, p.Remove(t.Context(), dir))
+	_, err := quota.Take(p, filepath.Base(dir))
+	must(t, err)
+	must(t, p.Remove(t.Context(), dir))
 	if k.Projects[st.Ino] != 42 {
 		t.Error("somebody else's project was removed")
+	}
+	if _, err := p.Usage(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Usage of somebody else's project: %v", err)
 	}
 }
 
