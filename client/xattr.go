@@ -71,8 +71,8 @@ func (r *Repository) ListXAttr(ctx context.Context, n view.Node) ([]string, erro
 		}
 	}
 	if n == r.Root() {
-		for name := range magicAttributes {
-			if _, err := r.magic(ctx, p, name); err == nil && !slices.Contains(list, name) {
+		for _, name := range r.magicNames(p) {
+			if !slices.Contains(list, name) {
 				list = append(list, name)
 			}
 		}
