@@ -62,6 +62,9 @@ type Options struct {
 	Date     time.Time   // the newest revision not younger
 	RootHash object.Hash // a root catalog; no signature is asked for
 
+	// Still stays with the revision that Open found.
+	Still bool
+
 	// External has the content of external files, by their path in the
 	// repository; nil refuses them.
 	External fetch.Fetcher
@@ -200,7 +203,7 @@ func (r *Repository) Root() view.Node { return r.head.Load().root.node(0) }
 
 // fixed reports whether what is shown can never change.
 func (r *Repository) fixed() bool {
-	return r.o.Tag != "" || !r.o.Date.IsZero() || !r.o.RootHash.IsZero()
+	return r.o.Still || r.o.Tag != "" || !r.o.Date.IsZero() || !r.o.RootHash.IsZero()
 }
 
 // Status is what an operator asks about a repository.

@@ -18,7 +18,7 @@ import (
 // says whether it may still be relied on. An older revision is
 // manifest.ErrRollback.
 //
-// Of a repository that is fixed by tag or date, only the whitelist is renewed;
+// Of a repository that is fixed by tag, date or Still, only the whitelist is renewed;
 // one that is fixed by root hash asks nothing.
 func (r *Repository) Refresh(ctx context.Context) (changed bool, err error) {
 	r.refresh.Lock()
