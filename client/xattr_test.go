@@ -264,3 +264,29 @@ func TestStatfs(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
+
+// What a published tree says of itself is listed where people browse and only
+// answered where containers stand.
+func TestOwnXAttrs(t *testing.T) {
+	repo := testrepo.New(t, testrepo.Options{})
+	tree := testrepo.Nested()
+	tree.XAttrs = []catalog.XAttr{{Name: "user.rootstock.tree", Value: []byte("id")}, {Name: "user.source", Value: []byte("s")}}
+	repo.Publish(testrepo.Tree{"/t": tree, "/t/f": testrepo.Text("x")})
+	r := openRepository(t, clientOf(t, repo))
+	lower, err := r.Tree(t.Context(), "/t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][]string{
+		"/t":       {"user.rootstock.tree", "user.source"},
+		lower.Path: {"user.source"},
+	} {
+		n := find(t, r, path)
+		if got, err := r.ListXAttr(t.Context(), n); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s lists %v, %v; want %v", path, got, err, want)
+		}
+		if got := mustXAttr(t, r, n, "user.rootstock.tree"); got != "id" {
+			t.Errorf("%s answers %q", path, got)
+		}
+	}
+}
