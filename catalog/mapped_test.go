@@ -12,10 +12,14 @@ import (
 	"github.com/rootstock-cf/rootstock/object"
 )
 
-// useAll calls every accessor of rows that are there and rows that are not.
-func useAll(x *catalog.Index) {
+// useAll calls every accessor of rows that are there and rows that are not, and
+// checks that walking up or down ends.
+func useAll(t testing.TB, x *catalog.Index) {
 	for row := range uint32(x.Len()) + 2 {
 		s := x.Stat(row)
+		if s.Children > 0 && (s.First <= row || int(s.First+s.Children) > x.Len()) || s.FirstLink > row || x.Parent(row) > 0 && x.Parent(row) >= row {
+			t.Fatalf("row %d: parent %d, stat %+v", row, x.Parent(row), s)
+		}
 		x.Name(row)
 		x.Path(row)
 		x.Symlink(row)
@@ -84,7 +88,7 @@ func TestIndexTruncatedOrAltered(t *testing.T) {
 			bad[at] = b
 			x, err := openIndexOf(t, bad)
 			must(t, err)
-			useAll(x)
+			useAll(t, x)
 			if err := x.Verify(); (err == nil) != (good[at] == b) {
 				t.Errorf("byte %d altered: Verify %v", at, err)
 			}
@@ -106,7 +110,7 @@ func FuzzIndex(f *testing.F) {
 		if err != nil {
 			return
 		}
-		useAll(x)
+		useAll(t, x)
 		must(t, x.Close())
 	})
 }
@@ -182,13 +186,13 @@ func TestCompileReplaces(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "catalog")
 	write(t, other, distribution(100))
 	must(t, catalog.Compile(t.Context(), openReader(t, other), path))
-	useAll(x) // the old mapping lives on
+	useAll(t, x) // the old mapping lives on
 	if _, ok := x.Find("/d/f"); !ok {
 		t.Error("the old index changed")
 	}
 	must(t, x.Close())
 	must(t, x.Close())
-	useAll(x)
+	useAll(t, x)
 	left, err := os.ReadDir(filepath.Dir(path))
 	must(t, err)
 	if len(left) != 1 {

@@ -138,9 +138,10 @@ func (w *Writer) Add(path string, e *Entry) error {
 		return fmt.Errorf("add %q to catalog: %w", path, err)
 	}
 	w.rows++
-	w.maxID++ // SQLite hands out the largest row id plus one
+	id := w.db.LastInsertRowID()
+	w.maxID = max(w.maxID, id)
 	if path == w.prefix {
-		w.rootID = w.maxID
+		w.rootID = id
 	}
 	return w.added(path, key, e)
 }
@@ -227,16 +228,6 @@ func (w *Writer) Remove(path string) error {
 	w.rows--
 	if old.ID == w.rootID {
 		w.rootID = 0
-	}
-	if old.ID == w.maxID {
-		// The next row id follows the largest one left.
-		err := w.db.Query("SELECT max(rowid) FROM catalog", nil, func(r *sqlfile.Rows) error {
-			w.maxID = r.IntOr(0, 0)
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("remove %q from catalog: %w", path, err)
-		}
 	}
 	return w.removed(path, &old)
 }

@@ -23,6 +23,18 @@ func alter(t testing.TB, path string, script string) {
 	must(t, conn.Close())
 }
 
+func scalar(t testing.TB, path, query string) int64 {
+	t.Helper()
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
+	must(t, err)
+	stmt, err := conn.Prepare(query)
+	must(t, err)
+	n, err := sqlitex.ResultInt64(stmt)
+	must(t, err)
+	must(t, conn.Close())
+	return n
+}
+
 // sample writes a catalog that has something in every column.
 func sample(t testing.TB) string {
 	t.Helper()
@@ -108,6 +120,9 @@ func TestOlderRevisions(t *testing.T) {
 			w, err := catalog.OpenWriter(path)
 			must(t, err)
 			finish(t, w)
+			if got := scalar(t, path, "SELECT flags FROM catalog WHERE name = 'fifo'"); got != 20 {
+				t.Errorf("special file has flags %d after migration", got)
+			}
 			upgraded := openReader(t, path)
 			if _, rev := upgraded.Schema(); rev != 7 {
 				t.Errorf("revision %d after migration", rev)

@@ -45,9 +45,10 @@ type Writer struct {
 
 	self, subtree Counters
 
-	rows, maxID int64 // number of rows, largest row id
-	rootID      int64 // row id of the catalog's root, 0 before it is added
-	maxGroup    uint32
+	rows     int64
+	maxID    int64 // largest row id there has been
+	rootID   int64 // row id of the catalog's root, 0 before it is added
+	maxGroup uint32
 
 	stmts statements
 }

@@ -344,3 +344,10 @@ func TestWriterIsDeterministic(t *testing.T) {
 		t.Error("two files of the same calls differ")
 	}
 }
+
+func fileSize(t testing.TB, path string) int64 {
+	t.Helper()
+	st, err := os.Stat(path)
+	must(t, err)
+	return st.Size()
+}

@@ -175,6 +175,10 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 // open excepted.
 func (r *Repository) Close() { r.catalogs.close() }
 
+// StateDir is the repository's directory in the cache, for what whoever shows it
+// has to remember over a restart.
+func (r *Repository) StateDir() string { return r.state.dir }
+
 // Root is the root directory of what is shown now.
 func (r *Repository) Root() view.Node { return r.head.Load().root.node(0) }
 

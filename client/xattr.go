@@ -9,6 +9,11 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 )
 
+// ownPrefix begins the attributes by which a published tree says what it is.
+// They are answered but not listed: a container's root directory shows what its
+// source had (docs/design/repository.md).
+const ownPrefix = "user.rootstock."
+
 // XAttr returns an extended attribute: a stored one, or else one of those the
 // client computes (CVMFS-FORMAT 6.8). view.ErrNoXAttr if there is neither.
 func (r *Repository) XAttr(ctx context.Context, n view.Node, name string) ([]byte, error) {
@@ -60,7 +65,9 @@ func (r *Repository) ListXAttr(ctx context.Context, n view.Node) ([]string, erro
 			return nil, r.failed(ctx, err)
 		}
 		for _, x := range stored {
-			list = append(list, x.Name)
+			if !strings.HasPrefix(x.Name, ownPrefix) {
+				list = append(list, x.Name)
+			}
 		}
 	}
 	if n == r.Root() {

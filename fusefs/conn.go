@@ -24,7 +24,9 @@ type Conn struct {
 	buffers    buffers
 	init       Init
 	counts     counters
-	idle       atomic.Int32 // readers waiting for a request
+	idle       atomic.Int32  // readers waiting for a request
+	disk       chan struct{} // holds one for each of asides
+	asides     sync.WaitGroup
 	detached   atomic.Bool
 	done       chan struct{} // closed when Serve returns
 
@@ -36,38 +38,47 @@ type Conn struct {
 }
 
 // Mount mounts f at o.Mountpoint, which takes root, and agrees with the kernel
-// on the protocol. Requests wait until [Conn.Serve] is called. A caller that
-// does not get so far calls [Conn.Unmount]; the device is closed by Serve.
+// on the protocol. Requests wait until [Conn.Serve] is called, which also closes
+// the device in the end.
 func Mount(ctx context.Context, f FS, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Mountpoint, err)
 	}
-	if err := o.setDefaults(); err != nil {
-		return nil, err
-	}
-	path, err := resolveMountpoint(o.Mountpoint)
+	fd, path, err := OpenMount(o)
 	if err != nil {
 		return nil, err
 	}
 	o.Mountpoint = path
-	fd, err := openMount(&o)
+	c, err := Adopt(fd, Init{}, f, o)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH), unix.Close(fd))
 	}
-	c := newConn(fd, f, o)
-	if err := c.begin(); err != nil {
-		err = errors.Join(err, unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH), unix.Close(fd))
-		return nil, fmt.Errorf("mount %s: %w", path, err)
-	}
-	c.log.Info("mounted", slog.String("mountpoint", path), slog.Uint64("protocol", uint64(c.init.Minor)))
 	return c, nil
 }
 
-// Adopt continues a connection that another process has mounted at o.Mountpoint
-// and agreed on. fd is its device, which the new connection takes over; init is
-// the other's [Conn.Init]. The file system must know the node ids that the other
-// handed out, and the options be the same. [Conn.Resend] then asks for what the
-// other has left unanswered.
+// OpenMount opens the device and mounts it at o.Mountpoint, whose path it
+// returns with symbolic links resolved. No one answers yet: that takes [Adopt],
+// in this or another process. The caller closes the device, which is close on
+// exec, unless it adopts it.
+func OpenMount(o Options) (fd int, mountpoint string, err error) {
+	if err := o.setDefaults(); err != nil {
+		return -1, "", err
+	}
+	if o.Mountpoint, err = resolveMountpoint(o.Mountpoint); err != nil {
+		return -1, "", err
+	}
+	fd, err = openMount(&o)
+	return fd, o.Mountpoint, err
+}
+
+// Adopt makes a connection of fd, the device of a mount at o.Mountpoint (the
+// resolved path), which [Conn.Serve] closes in the end unless Adopt fails.
+//
+// If init is zero, the mount is new and the protocol to be agreed on. Otherwise
+// the connection continues one that was begun by a process that has died, and
+// init is that one's [Conn.Init]. Then the file system must know the node ids
+// handed out before, and the options be the same; [Conn.Resend] asks for what
+// was left unanswered.
 func Adopt(fd int, init Init, f FS, o Options) (*Conn, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
@@ -80,13 +91,23 @@ func Adopt(fd int, init Init, f FS, o Options) (*Conn, error) {
 		return nil, fmt.Errorf("adopt file descriptor %d: it is not %s", fd, devicePath)
 	}
 	c := newConn(fd, f, o)
-	if _, err := c.agree(init.request()); err != nil {
-		return nil, fmt.Errorf("adopt connection of %s: %w", o.Mountpoint, err)
+	var err error
+	if init == (Init{}) {
+		err = c.begin()
+	} else {
+		_, err = c.agree(init.request())
 	}
-	if err := c.look(); err != nil {
-		return nil, err
+	if err == nil {
+		c.dev, err = mountDevice(c.mountpoint)
 	}
-	c.log.Info("adopted", slog.String("mountpoint", o.Mountpoint))
+	if err != nil {
+		return nil, fmt.Errorf("connection of %s: %w", o.Mountpoint, err)
+	}
+	if err := raiseReadAhead(c.dev, o.MaxRead); err != nil {
+		c.log.Warn("large files will be read in small steps", slog.Any("err", err))
+	}
+	c.log.Info("mounted", slog.String("mountpoint", o.Mountpoint),
+		slog.Uint64("protocol", uint64(c.init.Minor)), slog.Bool("adopted", init != Init{}))
 	return c, nil
 }
 
@@ -97,6 +118,7 @@ func newConn(fd int, f FS, o Options) *Conn {
 		log:        o.Log,
 		fd:         fd,
 		done:       make(chan struct{}),
+		disk:       make(chan struct{}, o.Waiting),
 	}
 	c.tasks = newTasks(o.Waiting, o.Deadline, o.Grace, &c.counts)
 	c.tasks.handle = c.handleTask
@@ -130,7 +152,7 @@ func (c *Conn) panicked(value any) fuse.Status {
 	return fuse.EIO
 }
 
-// begin answers the kernel's INIT and prepares the mount for use.
+// begin answers the kernel's INIT.
 func (c *Conn) begin() error {
 	in := make([]byte, readBuffer)
 	n, err := unix.Read(c.fd, in)
@@ -147,18 +169,7 @@ func (c *Conn) begin() error {
 	if err := c.write(reply); err != nil {
 		return fmt.Errorf("answer the first request: %w", err)
 	}
-	if err := c.look(); err != nil {
-		return err
-	}
-	if err := raiseReadAhead(c.dev, c.opts.MaxRead); err != nil {
-		c.log.Warn("large files will be read in small steps", slog.Any("err", err))
-	}
 	return nil
-}
-
-func (c *Conn) look() (err error) {
-	c.dev, err = mountDevice(c.mountpoint)
-	return err
 }
 
 // Mountpoint returns the resolved path of the mount.

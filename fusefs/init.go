@@ -46,7 +46,7 @@ func (i Init) request() []byte {
 func (c *Conn) agree(in []byte) ([]byte, error) {
 	var msg fuse.InitIn
 	if len(in) < inHeaderSize+16 || opcode(in) != opInit {
-		return nil, fmt.Errorf("%w: first request is %d bytes of opcode %d", ErrProtocol, len(in), opcode(in))
+		return nil, fmt.Errorf("%w: the first request, of %d bytes, is not INIT", ErrProtocol, len(in))
 	}
 	full := make([]byte, unsafe.Sizeof(msg))
 	copy(full, in)

@@ -21,11 +21,11 @@ type Options struct {
 	MaxRead int
 
 	// Readers is the number of threads that read the device: 2 by default.
-	// With one, no READ is answered inline.
 	Readers int
 
 	// Waiting bounds the goroutines for requests that have to wait: 64 by
 	// default. Requests beyond stand in line, with their deadline running.
+	// As many again may read local files at the same time.
 	Waiting int
 
 	// Deadline is the time after which a request's context ends (EIO): 30

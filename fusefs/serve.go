@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ func (c *Conn) Serve(ctx context.Context) error {
 	}
 	readers.Wait()
 	close(served)
+	c.asides.Wait() // these may add tasks
 	if !c.tasks.drain() {
 		c.log.Warn("requests still running at the end of the mount", slog.String("mountpoint", c.mountpoint))
 	}
@@ -102,23 +104,48 @@ func (c *Conn) request(r *reader, n int) {
 	if nodeID(in) == RootID {
 		setNodeID(in, rootAlias)
 	}
-	// A READ from a local file may wait for the disk, which the context
-	// cannot tell: inline only while another thread is there for the others.
-	if op == opRead && c.idle.Load() == 0 {
-		c.tasks.add(in)
+	// A READ from a local file may wait for the disk, which a context cannot
+	// tell: in this thread only while another is there for the others, or
+	// where so many wait for the disk already that no more should be let in.
+	// It must not stand in line behind those who wait for a network.
+	if op == opRead && c.idle.Load() == 0 && c.aside(in) {
 		return
 	}
-	r.inv[0], r.outv[0] = in, r.out
-	out, st := c.server.HandleRequest(r.inv[:], r.outv[:])
+	c.now(in, r.out, r.inv[:], r.outv[:])
+}
+
+// aside has a request answered by a goroutine, as far as that can be done without
+// waiting for a network. It reports whether there was one to spare.
+func (c *Conn) aside(in []byte) bool {
+	select {
+	case c.disk <- struct{}{}:
+	default:
+		return false
+	}
+	in = bytes.Clone(in)
+	c.asides.Go(func() {
+		defer func() { <-c.disk }()
+		buf := c.buffers.get(payload(in))
+		defer c.buffers.put(buf)
+		c.now(in, *buf, make([][]byte, 1), make([][]byte, 1))
+	})
+	return true
+}
+
+// now answers a request with a context that may not wait, or passes it on to
+// where it may. inv and outv are space for HandleRequest's arguments.
+func (c *Conn) now(in, out []byte, inv, outv [][]byte) {
+	inv[0], outv[0] = in, out
+	n, st := c.server.HandleRequest(inv, outv)
 	switch {
 	case !st.Ok():
 		c.replyError(unique(in), fuse.EIO)
-	case out == 0:
+	case n == 0:
 		// A message without a reply.
-	case replyStatus(r.out) == undecided:
+	case replyStatus(out) == undecided:
 		c.tasks.add(in)
 	default:
-		c.reply(r.out[:out])
+		c.reply(out[:n])
 	}
 }
 

@@ -290,3 +290,22 @@ func TestPaddedBlocks(t *testing.T) {
 		}
 	}
 }
+
+// What an operator gets who asks for nothing special.
+func TestGenerateKeysDefault(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED, the default key size is not checked: making keys of 4096 bits takes seconds")
+	}
+	k, master, err := manifest.GenerateKeys(fqrn, manifest.KeyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.Release.N.BitLen() != 4096 || master.N.BitLen() != 4096 || !k.Public.Equal(&master.PublicKey) || k.Release.Equal(master) {
+		t.Errorf("keys of %d and %d bits", k.Release.N.BitLen(), master.N.BitLen())
+	}
+	m := sample(t)
+	raw, err := m.Sign(k.Release, object.SHAKE128)
+	if err != nil || len(raw) >= 4096 {
+		t.Errorf("signed with it: %d bytes, %v", len(raw), err)
+	}
+}

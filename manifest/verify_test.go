@@ -135,6 +135,7 @@ func TestVerifyRefuses(t *testing.T) {
 		want error
 	}{
 		"another name expected":      {func(f *fixture) { f.name = "other.example.org" }, manifest.ErrName},
+		"manifest of another":        {func(f *fixture) { f.m.Name = "other.example.org" }, manifest.ErrName},
 		"whitelist of another":       {func(f *fixture) { f.w.Name = "other.example.org" }, manifest.ErrName},
 		"manifest by another key":    {func(f *fixture) { f.release = foreign().Release }, manifest.ErrSignature},
 		"manifest by a 1024 bit key": {func(f *fixture) { f.release = small }, manifest.ErrSignature},

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -112,7 +113,9 @@ func TestContentsAreNotClosedUnderAReader(t *testing.T) {
 }
 
 // One open serves all who wait for it, but whoever gives up takes no one along.
-func TestOpenIsShared(t *testing.T) {
+func TestOpenIsShared(t *testing.T) { synctest.Test(t, openIsShared) }
+
+func openIsShared(t *testing.T) {
 	v := viewtest.New()
 	v.Add("/f", viewtest.File{Data: pattern(100)})
 	f := tree.New(v, tree.Options{})
@@ -150,6 +153,7 @@ func TestOpenIsShared(t *testing.T) {
 			}
 		})
 	}
+	synctest.Wait() // until they do
 	giveUp()
 	<-opening // one of the others tries itself
 	close(goOn)

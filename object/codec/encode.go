@@ -7,6 +7,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/object/codec/deflate"
 )
 
 // Encode appends the stored form of src to dst. The result depends on nothing
@@ -18,7 +19,7 @@ func Encode(c object.Compression, dst, src []byte) ([]byte, error) {
 	case object.None:
 		return append(dst, src...), nil
 	case object.Zlib:
-		return deflate(dst, src)
+		return deflate.Append(dst, src), nil
 	case object.Zstd:
 		return enzstd(dst, src)
 	}

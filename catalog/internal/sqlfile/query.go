@@ -87,6 +87,9 @@ func (d *DB) Exec(query string, args ...any) error {
 // Changes returns the number of rows the last statement changed.
 func (d *DB) Changes() int { return d.conn.Changes() }
 
+// LastInsertRowID returns the row id of the last row inserted.
+func (d *DB) LastInsertRowID() int64 { return d.conn.LastInsertRowID() }
+
 // Err returns what was wrong with the columns read so far.
 func (r *Rows) Err() error { return r.err }
 

@@ -1,0 +1,34 @@
+# Everything a user or CI does with this tree. `make test` and `make demo` are
+# the two commands of the README's first screen; both install what is missing.
+
+GO       ?= go
+BIN      := bin
+PROGRAMS := rootstock rootstock-cell rootstock-plugin
+export PATH := $(abspath $(BIN)):$(shell $(GO) env GOPATH)/bin:$(PATH)
+
+.PHONY: all build test lint demo bench deps clean
+
+all: build
+
+# Static binaries: cells run them on stemcells that carry no libc of ours.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+
+# Debian packages the tests and the demo run against; said aloud when missing.
+deps:
+	@.ci/packages
+
+test: deps
+	@.ci/test
+
+lint:
+	@.ci/lint
+
+demo: deps build
+	@e2e/demo/demo.sh
+
+bench: deps build
+	@e2e/bench/bench.sh
+
+clean:
+	rm -rf $(BIN) .cache

@@ -1,0 +1,120 @@
+// Package controltest is a cell's daemon for tests: a real control.Server on a
+// real socket, whose trees are plain directories.
+package controltest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/reference"
+)
+
+// Daemon serves Trees by the text of their reference and keeps account of who
+// has one pinned.
+type Daemon struct {
+	Socket string
+
+	mu    sync.Mutex
+	trees map[string]control.Lower
+	pins  map[string]control.Container
+	stop  func()
+}
+
+var (
+	_ control.Lowers   = (*Daemon)(nil)
+	_ control.Reporter = (*Daemon)(nil)
+)
+
+// Start serves trees, keyed by reference, until the test ends.
+func Start(t testing.TB, trees map[string]control.Lower) *Daemon {
+	t.Helper()
+	d := &Daemon{
+		Socket: filepath.Join(t.TempDir(), "cell.sock"),
+		trees:  trees,
+		pins:   map[string]control.Container{},
+		stop:   func() {},
+	}
+	d.Restart(t)
+	t.Cleanup(func() { d.Stop() })
+	return d
+}
+
+// Restart begins to serve again after Stop, with the pins there were.
+func (d *Daemon) Restart(t testing.TB) {
+	t.Helper()
+	l, err := control.Listen(d.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- (&control.Server{Lowers: d, Reports: d}).Serve(ctx, l) }()
+	d.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("control server: %v", err)
+		}
+	})
+}
+
+// Stop ends serving; clients then find nobody.
+func (d *Daemon) Stop() { d.stop() }
+
+// Client returns a client of the daemon.
+func (d *Daemon) Client() *control.Client { return &control.Client{Socket: d.Socket} }
+
+// Pins returns the handles that have a tree pinned, sorted.
+func (d *Daemon) Pins() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.pins))
+}
+
+// Lower implements control.Lowers.
+func (d *Daemon) Lower(_ context.Context, r control.LowerRequest) (control.Lower, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l, ok := d.trees[r.Ref.String()]
+	if !ok {
+		return control.Lower{}, fmt.Errorf("%w: nothing is published under this name", control.ErrNotFound)
+	}
+	d.pins[r.Handle] = control.Container{
+		Handle: r.Handle, Ref: r.Ref, Tree: l.Tree, Version: l.Version, Since: time.Now().UTC(),
+	}
+	return l, nil
+}
+
+// Release implements control.Lowers.
+func (d *Daemon) Release(_ context.Context, handle string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.pins, handle)
+	return nil
+}
+
+// Status implements control.Reporter.
+func (d *Daemon) Status(context.Context) (any, error) {
+	return map[string]any{"containers": len(d.Pins())}, nil
+}
+
+// Containers implements control.Reporter.
+func (d *Daemon) Containers(context.Context) ([]control.Container, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.pins)), nil
+}
+
+// Tree describes a directory as the lower of a root file system.
+func Tree(dir, version string, bytes int64) control.Lower {
+	return control.Lower{
+		Tree: fmt.Sprintf("%064x", len(dir)), Kind: reference.Rootfs, Name: "test", Version: version,
+		Lower: []string{dir}, Env: []string{"PATH=/bin", "FROM_IMAGE=yes"}, Bytes: bytes, Entries: 1,
+	}
+}

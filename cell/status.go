@@ -1,0 +1,77 @@
+package cell
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// Status is the document of `rootstock-cell status --json` (docs/cli.md).
+type Status struct {
+	WorkerPID    int                `json:"worker_pid"`
+	Tier         string             `json:"tier"`
+	Repositories []RepositoryStatus `json:"repositories"`
+	Cache        CacheStatus        `json:"cache"`
+}
+
+// RepositoryStatus is one repository of a cell. Counts are since the mount.
+type RepositoryStatus struct {
+	Name           string     `json:"name"`
+	Revision       uint64     `json:"revision"`
+	RootHash       string     `json:"root_hash"`
+	Mountpoint     string     `json:"mountpoint"`
+	Published      *time.Time `json:"published,omitempty"`
+	WhitelistEnd   *time.Time `json:"whitelist_end,omitempty"`
+	Offline        bool       `json:"offline"`
+	Fixed          bool       `json:"fixed"` // by tag or root hash
+	Catalogs       int        `json:"catalogs"`
+	Containers     int        `json:"containers"`
+	FetchedObjects int64      `json:"fetched_objects"` // requests that brought something
+	FetchedBytes   int64      `json:"fetched_bytes"`
+	FetchFailures  int64      `json:"fetch_failures"`
+	IOErrors       int64      `json:"io_errors"`
+	Requests       uint64     `json:"fuse_requests"`
+}
+
+// CacheStatus is the cell's cache. Sizes are bytes.
+type CacheStatus struct {
+	Directory string `json:"directory"`
+	Quota     int64  `json:"quota"` // 0 for none
+	Bytes     int64  `json:"bytes"`
+	Pinned    int64  `json:"pinned"`
+	Contents  int    `json:"contents"`
+	Hits      int64  `json:"hits"`
+	Misses    int64  `json:"misses"`
+	Evictions int64  `json:"evictions"`
+	Discarded int64  `json:"discarded"` // found damaged and removed
+	Refused   int64  `json:"refused"`   // not stored for want of room or by disk errors
+}
+
+// Status implements control.Reporter.
+func (c *Cell) Status(context.Context) (any, error) {
+	r, n, s := c.repo.Status(), c.stack.Network().Totals, c.cache.Stats()
+	return Status{
+		WorkerPID: os.Getpid(),
+		Tier:      "tree",
+		Repositories: []RepositoryStatus{{
+			Name: r.Name, Revision: r.Revision, RootHash: r.RootHash.String(), Mountpoint: c.conn.Mountpoint(),
+			Published: known(r.Published), WhitelistEnd: known(r.WhitelistEnd), Offline: r.Offline, Fixed: r.Fixed,
+			Catalogs: r.Catalogs, Containers: len(c.pins.list()),
+			FetchedObjects: n.Requests - n.Failures, FetchedBytes: n.Bytes, FetchFailures: n.Failures,
+			IOErrors: r.IOErrors, Requests: c.conn.Stats().Requests,
+		}},
+		Cache: CacheStatus{
+			Directory: c.o.CacheDir, Quota: s.Quota, Bytes: s.Bytes, Pinned: s.Pinned, Contents: s.Contents,
+			Hits: s.Hits, Misses: s.Misses, Evictions: s.Evictions, Discarded: s.Discarded, Refused: s.Refused,
+		},
+	}, nil
+}
+
+// known is nil for a time that is not.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/publisher"
+	"github.com/rootstock-cf/rootstock/publisher/source"
+	"github.com/rootstock-cf/rootstock/reference"
+)
+
+// publishFlags are those that all kinds of sources share.
+type publishFlags struct {
+	store, keys, temp, index string
+	workers                  int
+	quiet, verbose           bool
+}
+
+func newPublish() *cobra.Command {
+	var f publishFlags
+	cmd := &cobra.Command{
+		Use:   "publish --store STORE --keys DIR KIND …",
+		Short: "Publish a root file system or an image",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return misuse(cmd, "say what to publish: rootfs NAME VERSION FILE, or image SOURCE")
+		},
+	}
+	p := cmd.PersistentFlags()
+	p.StringVar(&f.store, "store", "", "directory of the repository")
+	p.StringVar(&f.keys, "keys", "", "directory of FQRN.key and FQRN.crt")
+	p.StringVar(&f.temp, "tmp", "", "directory for spooled layers (default the system's)")
+	p.StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored; safe to delete; empty for none")
+	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
+	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
+	p.BoolVar(&f.verbose, "verbose", false, "log each stage")
+	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
+	return cmd
+}
+
+func newPublishRootfs(f *publishFlags) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rootfs NAME VERSION FILE",
+		Short: "Publish a root file system tarball (.tar, .tar.gz, .tar.zst, .tar.xz)",
+		Args:  exactArgs("NAME", "VERSION", "FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ref := reference.Reference{Kind: reference.Rootfs, Name: args[0], Version: args[1]}
+			if err := ref.Validate(); err != nil {
+				return misuse(cmd, "%w", err)
+			}
+			src, err := source.OpenRootfs(cmd.Context(), args[2], source.Options{TempDir: f.temp})
+			if err != nil {
+				return fmt.Errorf("publish %s: %w", ref, err)
+			}
+			defer src.Close()
+			return f.run(cmd, publisher.Job{Reference: ref, Source: src})
+		},
+	}
+	required(cmd, "store", "keys")
+	return cmd
+}
+
+func newPublishImage(f *publishFlags) *cobra.Command {
+	var o source.Options
+	var passwordStdin bool
+	var as string
+	cmd := &cobra.Command{
+		Use:   "image SOURCE",
+		Short: "Publish an image: docker://HOST/REPO:TAG, oci:DIR:REF, oci-archive:FILE, docker-archive:FILE",
+		Args:  exactArgs("SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if passwordStdin {
+				if o.Username == "" {
+					return misuse(cmd, "--password-stdin needs --username")
+				}
+				line, err := readPassword(cmd.InOrStdin())
+				if err != nil {
+					return err
+				}
+				o.Password = line
+			}
+			o.TempDir = f.temp
+			src, err := source.OpenImage(cmd.Context(), args[0], o)
+			if err != nil {
+				return fmt.Errorf("publish %s: %w", args[0], err)
+			}
+			defer src.Close()
+			ref, err := imageReference(src, as)
+			if err != nil {
+				return misuse(cmd, "%w", err)
+			}
+			return f.run(cmd, publisher.Job{Reference: ref, Source: src})
+		},
+	}
+	cmd.Flags().StringVar(&as, "as", "", "publish under this name, REGISTRY/REPOSITORY:TAG, instead of the source's own")
+	cmd.Flags().StringVar(&o.Platform, "platform", "linux/amd64", "which image of a multi-platform index: OS/ARCH[/VARIANT]")
+	cmd.Flags().StringVar(&o.Username, "username", "", "for the registry (default: docker's and podman's own configuration)")
+	cmd.Flags().BoolVar(&passwordStdin, "password-stdin", false, "read the registry's password from standard input")
+	cmd.Flags().StringSliceVar(&o.PlainHTTP, "plain-http", nil, "HOST[:PORT] of a registry that may be spoken to without TLS")
+	required(cmd, "store", "keys")
+	return cmd
+}
+
+// imageReference is the name an image gets: its own, or the one asked for.
+func imageReference(src *source.Source, as string) (reference.Reference, error) {
+	ref := reference.Reference{Kind: reference.Images, Name: src.Registry + "/" + src.Repository, Version: src.Tag}
+	if as != "" {
+		slash := strings.LastIndexByte(as, '/')
+		colon := strings.LastIndexByte(as, ':')
+		if colon < slash {
+			return ref, fmt.Errorf("--as %s: a tag is missing", as)
+		}
+		ref.Name, ref.Version = as[:colon], as[colon+1:]
+	}
+	if ref.Version == "" {
+		ref.Version = src.Digest
+	}
+	if src.Registry == "" && as == "" {
+		return ref, errors.New("this source does not say what the image is called: give --as REGISTRY/REPOSITORY:TAG")
+	}
+	return ref, ref.Validate()
+}
+
+func readPassword(r io.Reader) (string, error) {
+	b, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
+
+func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
+	ctx := cmd.Context()
+	p, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := p.Publish(ctx, j)
+	if err != nil {
+		return err
+	}
+	if f.quiet {
+		return nil
+	}
+	out := cmd.OutOrStdout()
+	for _, n := range r.Notes {
+		fmt.Fprintf(out, "note: %s\n", n)
+	}
+	if r.Unchanged {
+		fmt.Fprintf(out, "%s is published already with this content (tree %s): revision stays %d\n", r.Reference, r.Tree, r.Revision)
+		return nil
+	}
+	fmt.Fprintf(out, "published %s in revision %d\n", r.Reference, r.Revision)
+	fmt.Fprintf(out, "  path %s\n  tree %s\n  %d entries, %s; new: %d objects, %s stored\n",
+		r.Path, r.Tree, r.Entries, size(r.Bytes), r.NewObjects, size(r.NewBytes))
+	return nil
+}
+
+func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
+	st, err := openStore(f.store)
+	if err != nil {
+		return nil, err
+	}
+	name, err := publisher.RepositoryName(ctx, st)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", f.store, err)
+	}
+	keys, err := manifest.ReadKeys(f.keys, name)
+	if err != nil {
+		return nil, err
+	}
+	return publisher.Open(ctx, publisher.Options{
+		Store: st, Keys: keys, TempDir: f.temp, IndexDir: f.index, Workers: f.workers, Log: logger(os.Stderr, f.verbose),
+	})
+}
+
+// size prints bytes for people.
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, exp := float64(n)/unit, 0
+	for ; f >= unit && exp < 4; exp++ {
+		f /= unit
+	}
+	return fmt.Sprintf("%.1f %ciB", f, "KMGTP"[exp])
+}

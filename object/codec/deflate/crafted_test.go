@@ -1,0 +1,301 @@
+package deflate_test
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+)
+
+// Of zlib's window.
+const (
+	window  = 32768
+	maxDist = window - 262
+)
+
+func noise(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	rng := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	rng.Read(b) //nolint:errcheck // never fails
+	return b
+}
+
+// skewed returns n bytes of which each is one of the first k values, the
+// smaller ones more often than others.
+func skewed(seed uint64, n, k int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(min(int(r.ExpFloat64()*float64(k)/4), k-1))
+	}
+	return b
+}
+
+func text(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 2))
+	words := make([][]byte, 400)
+	for i := range words {
+		words[i] = make([]byte, 1+r.IntN(9))
+		for j := range words[i] {
+			words[i][j] = byte('a' + min(int(r.ExpFloat64()*6), 25))
+		}
+	}
+	b := make([]byte, 0, n+10)
+	for len(b) < n {
+		b = append(b, words[min(int(r.ExpFloat64()*60), 399)]...)
+		b = append(b, " \n\t,"[r.IntN(4)])
+	}
+	return b[:n]
+}
+
+// copies returns noise in which pieces of the last 30 KiB are repeated, of
+// lengths that length chooses. A piece is followed by a byte that its source
+// is not followed by, so that the match ends where the piece does.
+func copies(seed uint64, n int, length func(*rand.Rand) int) []byte {
+	r := rand.New(rand.NewPCG(seed, 3))
+	b := noise(seed, 17000)
+	next := -1 // what must not come now
+	for len(b) < n {
+		from := len(b) - 1 - r.IntN(min(len(b)-1, 30000))
+		if int(b[from]) == next {
+			continue
+		}
+		l := min(length(r), len(b)-from-1)
+		next = int(b[from+l])
+		b = append(b, b[from:from+l]...)
+	}
+	return b
+}
+
+// fibonacci returns k numbers as often as makes a Huffman tree deepest: the
+// first once, each as often as the two before it together.
+func fibonacci(r *rand.Rand, k int) []int {
+	var all []int
+	x, y := 1, 1
+	for v := range k {
+		for range x {
+			all = append(all, v)
+		}
+		x, y = y, x+y
+	}
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// crafted yields inputs that lead zlib into its corners.
+func crafted() iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for _, group := range []func(func(string, []byte) bool) bool{
+			short, uniform, boundaries, blockEnds, slides, forms, codes,
+		} {
+			if !group(yield) {
+				return
+			}
+		}
+	}
+}
+
+func short(yield func(string, []byte) bool) bool {
+	long := text(1, 700)
+	random := noise(1, 700)
+	few := skewed(1, 700, 3)
+	for n := range 601 {
+		for name, b := range map[string][]byte{"text": long, "noise": random, "few": few, "zeros": make([]byte, 700)} {
+			if !yield(fmt.Sprintf("%s of %d", name, n), b[:n]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func uniform(yield func(string, []byte) bool) bool {
+	for _, n := range []int{1000, window, 65535, 65536, 100_000, 1 << 20} {
+		for name, b := range map[string][]byte{
+			"zeros":       make([]byte, n),
+			"ones":        bytes.Repeat([]byte{255}, n),
+			"noise":       noise(2, n),
+			"text":        text(2, n),
+			"few":         skewed(2, n, 2),
+			"some":        skewed(3, n, 20),
+			"alternating": bytes.Repeat([]byte{0xaa, 0x55}, n/2),
+		} {
+			if !yield(fmt.Sprintf("%s of %d", name, n), b) {
+				return false
+			}
+		}
+	}
+	for _, period := range []int{2, 3, 4, 5, 7, 8, 9, 16, 31, 100, 257, 258, 259, 260, 300, 1000, 4095, 4096, 4097, 30000} {
+		if !yield(fmt.Sprintf("period %d", period), bytes.Repeat(noise(4, period), 1+150_000/period)) {
+			return false
+		}
+		almost := bytes.Repeat(noise(4, period), 1+150_000/period)
+		r := rand.New(rand.NewPCG(5, uint64(period)))
+		for range 600 {
+			almost[r.IntN(len(almost))]++
+		}
+		if !yield(fmt.Sprintf("almost period %d", period), almost) {
+			return false
+		}
+	}
+	return true
+}
+
+// boundaries repeats something at the distances where candidates end, begin to
+// be too far or meet the beginning of the input or of a window.
+func boundaries(yield func(string, []byte) bool) bool {
+	for _, at := range []int{0, 1, 5, window - 1, window, window + 1} {
+		for _, near := range []int{4096, maxDist, window} {
+			for d := near - 3; d <= near+3; d++ {
+				for _, length := range []int{3, 4, 258} {
+					b := noise(uint64(6+length), at+d+length)
+					copy(b[at+d:], b[at:at+length])
+					if length == 4 {
+						b = append(b, noise(7, 600)...)
+					}
+					if !yield(fmt.Sprintf("%d bytes from %d at %d", length, at, d), b) {
+						return false
+					}
+				}
+			}
+		}
+	}
+	return true
+}
+
+// blockEnds has inputs whose symbols fill a block but for a few, or just so.
+func blockEnds(yield func(string, []byte) bool) bool {
+	random, base := noise(8, 3*16383+10), text(8, 400_000)
+	for blocks := 1; blocks <= 3; blocks++ {
+		for n := blocks*16383 - 4; n <= blocks*16383+4; n++ {
+			if !yield(fmt.Sprintf("about %d literals", n), random[:n]) {
+				return false
+			}
+			if !yield(fmt.Sprintf("about %d literals and a match", n), append(bytes.Clone(random[:n]), random[n-50:n]...)) {
+				return false
+			}
+			if !yield(fmt.Sprintf("about %d literals and zeros", n), append(bytes.Clone(random[:n]), make([]byte, 1000)...)) {
+				return false
+			}
+		}
+	}
+	for n := 80_000; n < 80_040; n++ {
+		if !yield(fmt.Sprintf("text of %d", n), base[:n]) {
+			return false
+		}
+	}
+	return true
+}
+
+// slides ends the input, or has a match of the longest distance, around the
+// positions where the window slides. The candidate at the new window's first
+// byte exists just until it does.
+func slides(yield func(string, []byte) bool) bool {
+	base, random := text(9, 6*window), noise(10, 6*window)
+	for k := 1; k <= 2; k++ {
+		slide := k*window + maxDist
+		for _, past := range []int{-1, 0, 1, 4, 5, 100, 255, 260, 261, 262, 263, 300} {
+			n := slide + past
+			if !yield(fmt.Sprintf("text that ends at %d", n), base[:n]) {
+				return false
+			}
+			for from := k*window - 1; from <= k*window+1; from++ {
+				for to := from + maxDist - 1; to <= min(from+maxDist+1, n-3); to++ {
+					b := bytes.Clone(random[:n])
+					copy(b[to:], b[from:from+11])
+					if !yield(fmt.Sprintf("a match from %d to %d of %d", from, to, n), b) {
+						return false
+					}
+				}
+			}
+		}
+	}
+	return true
+}
+
+// forms has neighbouring blocks that are stored, fixed and of own codes.
+func forms(yield func(string, []byte) bool) bool {
+	var all []byte
+	for i, n := range []int{40_000, 100, 70_000, 16_383, 5, 200_000, 33_000} {
+		all = append(all, noise(uint64(11+i), n)...)
+		if !yield(fmt.Sprintf("noise at the end of %d", len(all)), all) {
+			return false
+		}
+		all = append(all, text(uint64(11+i), n)...)
+		if !yield(fmt.Sprintf("text at the end of %d", len(all)), all) {
+			return false
+		}
+	}
+	// Noise with so little to find that storing is close to coding.
+	for k := 0; k < 60; k += 3 {
+		b := noise(uint64(20+k), 100_000)
+		for i := range b {
+			b[i] = min(b[i], byte(255-k))
+		}
+		if !yield(fmt.Sprintf("noise of %d values", 256-k), b) {
+			return false
+		}
+		// Short matches: many bytes to few symbols, and those long.
+		b = copies(uint64(20+k), 250_000, func(r *rand.Rand) int { return 3 + r.IntN(1+k/20) })
+		if !yield(fmt.Sprintf("copies of 3 to %d", 3+k/20), b) {
+			return false
+		}
+	}
+	return true
+}
+
+// codes has frequencies that make a Huffman tree deeper than permitted.
+func codes(yield func(string, []byte) bool) bool {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		var b []byte
+		for _, v := range fibonacci(r, 20) {
+			b = append(b, byte(v))
+		}
+		if !yield(fmt.Sprintf("Fibonacci literals, seed %d", seed), b) {
+			return false
+		}
+		// The frequent ones in an order without repeats of three.
+		var once []byte
+		for _, v := range fibonacci(r, 10) {
+			once = append(once, byte(v*25), byte(r.IntN(256)))
+		}
+		if !yield(fmt.Sprintf("Fibonacci literals and noise, seed %d", seed), once) {
+			return false
+		}
+		lengths := fibonacci(r, 18)
+		i := 0
+		b = copies(seed, 300_000, func(*rand.Rand) int {
+			i++
+			return 21 - lengths[i%len(lengths)]
+		})
+		if !yield(fmt.Sprintf("Fibonacci lengths, seed %d", seed), b) {
+			return false
+		}
+		if !yield(fmt.Sprintf("Fibonacci distances, seed %d", seed), distances(r)) {
+			return false
+		}
+	}
+	return true
+}
+
+// distances returns matches whose distances' symbols have Fibonacci
+// frequencies.
+func distances(r *rand.Rand) []byte {
+	b := make([]byte, 34_000)
+	for i := range b {
+		b[i] = byte(r.IntN(256))
+	}
+	for _, v := range fibonacci(r, 19) {
+		// Symbol 29-v begins at this distance.
+		s := 29 - v
+		d := 1 + (2+s&1)<<(s/2-1)
+		d += r.IntN(1 << max(s/2-1, 0))
+		from := len(b) - min(d, maxDist)
+		for i := range 4 {
+			b = append(b, b[from+i])
+		}
+		b = append(b, byte(r.IntN(256)))
+	}
+	return b
+}

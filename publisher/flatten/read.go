@@ -1,0 +1,107 @@
+package flatten
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/rootstock-cf/rootstock/object"
+)
+
+// read records the entries of layer l into s and ingests the contents that
+// nothing above hides.
+func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) error {
+	return s.walk(ctx, l, func(n int, h *tar.Header, content io.Reader) error {
+		if f.tree.Totals.Read++; f.tree.Totals.Read > f.options.MaxEntries {
+			return fmt.Errorf("%w: more than %d entries in all layers", ErrLimit, f.options.MaxEntries)
+		}
+		r, skip, err := parse(h)
+		if err != nil {
+			return err
+		}
+		if skip != "" {
+			if skip != unsaid {
+				f.tree.note(s.name, h.Name, "left out: "+skip)
+			}
+			return nil
+		}
+		for _, key := range []string{"SCHILY.acl.access", "SCHILY.acl.default"} {
+			if h.PAXRecords[key] != "" {
+				// Names of users mean nothing outside the image.
+				f.tree.note(s.name, h.Name, "left out: an ACL in text form ("+key+"); make the tar with --xattrs to keep it")
+			}
+		}
+		r.number = int32(n) //nolint:gosec // below MaxEntries, which fits
+		if r.kind == entry && r.ino.isRegular() {
+			if f.bytes += r.ino.size; f.bytes > f.options.MaxBytes || f.bytes < 0 {
+				return fmt.Errorf("%w: files of more than %d bytes in all layers", ErrLimit, f.options.MaxBytes)
+			}
+			r.ino.layer, r.ino.number = s.number, r.number
+			if above.hides(r.path) {
+				f.tree.Totals.Skipped += r.ino.size
+			} else if err := f.ingest(ctx, r.ino, content); err != nil {
+				return err
+			}
+		}
+		s.records = append(s.records, r)
+		return nil
+	})
+}
+
+var errShort = errors.New("ingester did not read the whole content")
+
+func (f *flattener) ingest(ctx context.Context, i *inode, content io.Reader) error {
+	e := &exact{in: content}
+	id, err := f.in.Ingest(ctx, i.size, e)
+	switch {
+	case err != nil:
+		return err
+	case e.n != i.size:
+		return fmt.Errorf("%w: %d of %d bytes", errShort, e.n, i.size)
+	case id == object.ContentID{}:
+		return errors.New("ingester returned no content id")
+	}
+	i.content = id
+	f.tree.Totals.Ingested += i.size
+	return nil
+}
+
+// complete ingests the contents that were skipped although the final tree
+// names them, reading their layers again.
+func (f *flattener) complete(ctx context.Context, root *node, layer func(int) Layer, scans []*scan) error {
+	missing := make([]map[int32]*inode, len(scans))
+	root.visit(func(n *node) {
+		if i := n.ino; i.isRegular() && i.content.IsZero() {
+			if missing[i.layer] == nil {
+				missing[i.layer] = map[int32]*inode{}
+			}
+			missing[i.layer][i.number] = i
+		}
+	})
+	for at, wanted := range missing {
+		if len(wanted) == 0 {
+			continue
+		}
+		err := scans[at].walk(ctx, layer(at), func(n int, h *tar.Header, content io.Reader) error {
+			i := wanted[int32(n)] //nolint:gosec // the first reading was bounded
+			if i == nil {
+				return nil
+			}
+			if h.Size != i.size {
+				return fmt.Errorf("%w: the layer changed between two readings", ErrConflict)
+			}
+			delete(wanted, int32(n)) //nolint:gosec // as above
+			f.tree.Totals.Skipped -= i.size
+			return f.ingest(ctx, i, content)
+		})
+		if err != nil {
+			return err
+		}
+		if len(wanted) > 0 {
+			return scans[at].wrap(fmt.Errorf("%w: the layer changed between two readings", ErrConflict))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+// Package publisher writes a repository: it takes root file systems and images
+// and makes each an immutable tree in the next signed revision.
+//
+// [Publisher.Publish] is the whole pipeline on one screen: source → flatten →
+// ingest → catalog → sign → commit. The steps live in packages of their own;
+// this one knows their order, which is what makes a crash harmless: everything
+// a revision needs is stored and durable before the manifest that names it is
+// swapped in, as the very last step (docs/design/publishing.md).
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/publisher/source"
+	"github.com/rootstock-cf/rootstock/reference"
+	"github.com/rootstock-cf/rootstock/store"
+)
+
+var (
+	// ErrExists reports a version that is published already, with other
+	// content.
+	ErrExists = errors.New("published already with other content")
+	// ErrNotRepository reports a store that holds no repository.
+	ErrNotRepository = errors.New("no repository here")
+)
+
+// Options say where and as whom to publish.
+type Options struct {
+	Store store.Store
+	// Keys is a repository's release key and certificate, the manifest's
+	// signer.
+	Keys *manifest.Keys
+	// TempDir takes spooled layers and catalogs under work; "" is the
+	// system's.
+	TempDir string
+	// IndexDir keeps what is known of stored contents from one run to the
+	// next; "" for no such memory. Deleting it costs time, nothing else.
+	IndexDir string
+	// Workers compress and hash; 0 means one per processor.
+	Workers int
+	Log     *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Publisher publishes into one repository. It is for one goroutine.
+type Publisher struct{ o Options }
+
+// Open checks that the store holds a repository these keys may publish to.
+func Open(ctx context.Context, o Options) (*Publisher, error) {
+	p := newPublisher(o)
+	if _, err := p.head(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func newPublisher(o Options) *Publisher {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Publisher{o: o}
+}
+
+// Result says what a publish came to.
+type Result struct {
+	Reference reference.Reference
+	Path      string // of the tree in the repository
+	Tree      string // tree id, hex
+	Source    string // digest of the source
+	Revision  uint64 // of the repository that has it
+	Unchanged bool   // it was there already: no new revision
+	Entries   int64
+	Bytes     int64 // plain bytes of regular files, hard links once
+
+	NewObjects int64
+	NewBytes   int64    // stored bytes of new objects
+	Notes      []string // what of the source the tree or the catalog leaves out
+}
+
+// Job is one source and the name its tree gets.
+type Job struct {
+	// Reference has a version; of an image, a tag or a digest.
+	Reference reference.Reference
+	Source    *source.Source
+}
+
+// Publish makes one source a tree of the next revision and returns when that
+// revision is visible. Nothing is visible, and the repository is at its last
+// revision, if it returns an error. A version that is there already with the
+// same content makes no revision; with other content it is [ErrExists].
+func (p *Publisher) Publish(ctx context.Context, j Job) (*Result, error) {
+	r, err := p.publish(ctx, j)
+	if err != nil {
+		return nil, fmt.Errorf("publish %s: %w", j.Reference, err)
+	}
+	return r, nil
+}
+
+func (p *Publisher) publish(ctx context.Context, j Job) (*Result, error) {
+	if err := j.Reference.Validate(); err != nil {
+		return nil, err
+	}
+	if j.Reference.Version == "" {
+		return nil, errNoVersion
+	}
+	unlock, err := p.o.Store.Lock(ctx, owner())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
+	h, err := p.head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := p.begin(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Close()
+
+	path, _ := j.treePath()
+	r, err := p.found(ctx, tx, j, path)
+	if err != nil {
+		return nil, err
+	}
+	changed := false
+	if r == nil || j.Reference.Kind != reference.Images { // an image's path is its digest: no need to read it again
+		t, err := p.take(ctx, h, j.Source)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			err = mustMatch(r, t.id)
+		} else {
+			r, err = p.place(ctx, tx, h, j, path, t)
+			changed = true
+		}
+		if err != nil {
+			return nil, err
+		}
+		n := t.in.Counters()
+		r.NewObjects, r.NewBytes = n.ObjectsNew, n.BytesStored
+	}
+	if j.Reference.Kind == reference.Images {
+		moved, err := p.link(ctx, tx, j.Reference, path)
+		if err != nil {
+			return nil, err
+		}
+		changed = changed || moved
+	}
+	r.Revision, r.Unchanged = h.manifest.Revision, !changed
+	if changed {
+		r.Revision, err = p.commit(ctx, h, tx)
+	}
+	return r, err
+}
+
+// owner names this process for whoever finds the store locked.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("rootstock publish, process %d on %s", os.Getpid(), host)
+}

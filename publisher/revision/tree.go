@@ -1,0 +1,209 @@
+package revision
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rootstock-cf/rootstock/catalog"
+	"github.com/rootstock-cf/rootstock/imagemeta"
+	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/object/codec"
+)
+
+// Tree is a ready-made nested catalog.
+type Tree struct {
+	Hash  object.Hash
+	Size  int64 // bytes, uncompressed
+	Root  catalog.Entry
+	Total catalog.Counters // of the tree's catalogs together
+	// Dropped counts xattrs no catalog can hold (over 255 bytes). The tree's
+	// listing has them.
+	Dropped int
+}
+
+// Contents finds the stored objects of a content.
+type Contents func(object.ContentID) (imagemeta.Stored, bool)
+
+// BuildTree writes and stores the catalog of the tree whose canonical listing
+// is entries, mounted at path. xattrs are added to the tree's root directory;
+// an entry that has one of their names is an error.
+func (t *Tx) BuildTree(ctx context.Context, path string, entries []imagemeta.Entry, contents Contents, xattrs []catalog.XAttr) (Tree, error) {
+	b := &treeBuilder{tx: t, prefix: path, contents: contents}
+	tree, err := b.build(ctx, entries, xattrs)
+	if err != nil {
+		return Tree{}, fmt.Errorf("build the catalog of %s: %w", path, err)
+	}
+	return tree, nil
+}
+
+type treeBuilder struct {
+	tx       *Tx
+	prefix   string
+	contents Contents
+	dropped  int
+}
+
+func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry, xattrs []catalog.XAttr) (Tree, error) {
+	if len(entries) == 0 || entries[0].Path != "" {
+		return Tree{}, fmt.Errorf("%w: the listing does not begin with its root", imagemeta.ErrInvalid)
+	}
+	o, err := b.tx.create(b.prefix, nil)
+	if err != nil {
+		return Tree{}, err
+	}
+	subdirs, groups := survey(entries)
+	next := map[linkSet]uint32{}
+	var root catalog.Entry
+	for i := range entries {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return Tree{}, ctx.Err()
+		}
+		e := &entries[i]
+		row, err := b.row(e)
+		if err != nil {
+			return Tree{}, err
+		}
+		switch {
+		case row.IsDir():
+			row.Links = 2 + subdirs[e.Path]
+		case e.Link != 0:
+			set := linkSet{e.Link, catalog.Parent("/" + e.Path)}
+			if n := groups[set]; n > 1 {
+				if next[set] == 0 {
+					next[set] = uint32(len(next) + 1) // #nosec G115 -- fewer than entries
+				}
+				row.Group, row.Links = next[set], n
+			}
+		}
+		if i == 0 {
+			row.Flags = catalog.NestedRoot
+			row.Name = base(b.prefix)
+			if row.XAttrs, err = merge(row.XAttrs, xattrs); err != nil {
+				return Tree{}, err
+			}
+			root = row
+		}
+		if err := o.w.Add(b.path(e.Path), &row); err != nil {
+			return Tree{}, fmt.Errorf("%q: %w", e.Path, err)
+		}
+		if i == 0 {
+			if err := o.w.Add(b.path(Marker), &b.tx.marker); err != nil {
+				return Tree{}, err
+			}
+		}
+	}
+	return b.seal(ctx, o, root)
+}
+
+func (b *treeBuilder) seal(ctx context.Context, o *open, root catalog.Entry) (Tree, error) {
+	n, err := b.tx.finish(ctx, o)
+	if err != nil {
+		return Tree{}, err
+	}
+	return Tree{Hash: n.Hash, Size: n.Size, Root: root, Total: o.total, Dropped: b.dropped}, nil
+}
+
+// row is e as a catalog can say it (docs/design/tree.md).
+func (b *treeBuilder) row(e *imagemeta.Entry) (catalog.Entry, error) {
+	r := catalog.Entry{
+		Name: base("/" + e.Path), Mode: e.Mode, UID: e.UID, GID: e.GID, Links: 1,
+		MTime: e.MTime, MTimeNS: int32(e.Nsec), // #nosec G115 -- below 10^9
+	}
+	for _, x := range e.XAttrs {
+		if len(x.Name) > 255 || len(x.Value) > 255 {
+			b.dropped++
+			continue
+		}
+		r.XAttrs = append(r.XAttrs, catalog.XAttr{Name: x.Name, Value: x.Value})
+	}
+	switch e.Mode & catalog.ModeType {
+	case catalog.ModeDir:
+		r.Size = 4096
+	case catalog.ModeSymlink:
+		r.Symlink, r.Size = e.Target, int64(len(e.Target))
+	case catalog.ModeChar, catalog.ModeBlock:
+		r.Size = int64(unix.Mkdev(e.Major, e.Minor)) // #nosec G115 -- as st_rdev has it
+	case catalog.ModeRegular:
+		r.Size = e.Size
+		s, ok := b.contents(e.Content)
+		if !ok {
+			return r, fmt.Errorf("%q: content %s is not stored", e.Path, e.Content)
+		}
+		setContent(&r, s)
+	}
+	return r, nil
+}
+
+func setContent(r *catalog.Entry, s imagemeta.Stored) {
+	r.Compression, r.Hash = s.Compression, s.Hash
+	if s.Chunks == nil {
+		r.Algorithm = s.Hash.Algorithm
+		return
+	}
+	r.Flags |= catalog.Chunked
+	r.Algorithm = s.Chunks[0].Hash.Algorithm
+	var offset int64
+	for _, c := range s.Chunks {
+		r.Chunks = append(r.Chunks, catalog.Chunk{Offset: offset, Size: c.Size, Hash: c.Hash})
+		offset += c.Size
+	}
+}
+
+func (b *treeBuilder) path(rel string) string {
+	if rel == "" {
+		return b.prefix
+	}
+	return b.prefix + "/" + rel
+}
+
+// linkSet is what of a hard link group lies in one directory; no more can be
+// a group in a catalog.
+type linkSet struct {
+	link uint32
+	dir  string
+}
+
+// survey counts the sub directories of each directory, and the names of each
+// hard link group in each directory.
+func survey(entries []imagemeta.Entry) (subdirs map[string]uint32, groups map[linkSet]uint32) {
+	subdirs, groups = map[string]uint32{}, map[linkSet]uint32{}
+	for i := range entries {
+		e := &entries[i]
+		if e.Path != "" && e.Mode&catalog.ModeType == catalog.ModeDir {
+			subdirs[strings.TrimPrefix(catalog.Parent("/"+e.Path), "/")]++
+		}
+		if e.Link != 0 {
+			groups[linkSet{e.Link, catalog.Parent("/" + e.Path)}]++
+		}
+	}
+	return subdirs, groups
+}
+
+// merge adds ours to what the tree's root has, sorted by name.
+func merge(theirs, ours []catalog.XAttr) ([]catalog.XAttr, error) {
+	all := make([]catalog.XAttr, 0, len(theirs)+len(ours))
+	for len(theirs) > 0 || len(ours) > 0 {
+		switch {
+		case len(ours) == 0 || len(theirs) > 0 && theirs[0].Name < ours[0].Name:
+			all, theirs = append(all, theirs[0]), theirs[1:]
+		case len(theirs) > 0 && theirs[0].Name == ours[0].Name:
+			return nil, fmt.Errorf("%w: the source's root directory has the xattr %s, which is ours", imagemeta.ErrInvalid, ours[0].Name)
+		default:
+			all, ours = append(all, ours[0]), ours[1:]
+		}
+	}
+	return all, nil
+}
+
+// EmptyObject names the stored form of no bytes. The publisher stores it
+// before the first marker is written.
+func EmptyObject(a object.Algorithm, c object.Compression) (object.Hash, error) {
+	stored, err := codec.Encode(c, nil, nil)
+	if err != nil {
+		return object.Hash{}, err
+	}
+	return a.Sum(stored), nil
+}

@@ -1,0 +1,134 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// guard lets requests pass to where they may go. The client library falls back
+// to plain HTTP for private addresses by itself, and a registry may redirect
+// anywhere: nothing is ever sent without TLS to a host the operator did not
+// list.
+type guard struct {
+	inner http.RoundTripper
+	plain []string
+}
+
+func newTransport(o Options) http.RoundTripper {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   4,
+		IdleConnTimeout:       30 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: o.StallTimeout,
+		DisableCompression:    true, // digests are of the bytes as stored
+	}
+	return &guard{t, o.PlainHTTP}
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" && !slices.Contains(g.plain, r.URL.Host) {
+		return nil, &plainHTTPError{r.URL.Host}
+	}
+	resp, err := g.inner.RoundTrip(r)
+	if err == nil && strings.Contains(r.URL.Path, "/manifests/") {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{&capped{resp.Body, maxManifest}, resp.Body}
+	}
+	return resp, err
+}
+
+type plainHTTPError struct{ host string }
+
+func (e *plainHTTPError) Error() string {
+	return fmt.Sprintf("%s to %s; allow it with --plain-http %s if the network can be trusted", ErrPlainHTTP, e.host, e.host)
+}
+
+func (e *plainHTTPError) Unwrap() error { return ErrPlainHTTP }
+
+// capped fails where a limited reader would pretend an end.
+type capped struct {
+	in   io.Reader
+	left int64
+}
+
+func (c *capped) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	if c.left -= int64(n); c.left < 0 {
+		return n, fmt.Errorf("%w: a manifest of more than %d bytes", ErrTooLarge, maxManifest)
+	}
+	return n, err
+}
+
+// worthRetrying says whether a second request may fare better: after 5xx and
+// after a connection that failed, not after a refusal.
+func worthRetrying(err error) bool {
+	var status *transport.Error
+	if errors.As(err, &status) {
+		return status.StatusCode >= http.StatusInternalServerError
+	}
+	if errors.Is(err, ErrPlainHTTP) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	for _, e := range []error{
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
+		syscall.EPIPE, syscall.ECONNRESET, syscall.ECONNREFUSED,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return isTimeout(err) && err != context.DeadlineExceeded //nolint:errorlint // the transport's own timeouts say that they are it
+}
+
+// explain says what a failed request means to an operator. what and id name
+// what was asked for.
+func (r *registry) explain(what, id string, err error) error {
+	var status *transport.Error
+	var plainOnly *plainHTTPError
+	switch {
+	case errors.As(err, &status):
+		return r.explainStatus(what, id, status)
+	case isTimeout(err):
+		return fmt.Errorf("%s %s: %w: registry %s sent nothing for %s; try again later", what, id, ErrTruncated, r.registry, r.options.StallTimeout)
+	case errors.As(err, &plainOnly):
+		return fmt.Errorf("%s %s: registry %s did not answer over TLS: %w (%w)", what, id, r.registry, plainOnly, err)
+	}
+	return fmt.Errorf("%s %s from registry %s: %w", what, id, r.registry, err)
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
+func (r *registry) explainStatus(what, id string, status *transport.Error) error {
+	switch code := status.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		return fmt.Errorf("%w: registry %s refuses %s %s (%d): log in (docker login %s) or pass --username; some registries answer so too where there is no such image",
+			ErrRefused, r.registry, what, id, code, r.registry)
+	case code == http.StatusNotFound:
+		return fmt.Errorf("%w: registry %s has no %s %s", ErrNotFound, r.registry, what, id)
+	case code == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: registry %s answers %s %s with 429, too many requests: log in or wait", ErrRefused, r.registry, what, id)
+	case code >= http.StatusInternalServerError:
+		return fmt.Errorf("%s %s: registry %s fails (%d %s) after %d tries; try again later: %w",
+			what, id, r.registry, code, http.StatusText(code), r.options.Retries+1, status)
+	}
+	return fmt.Errorf("%s %s from registry %s: %w", what, id, r.registry, status)
+}

@@ -1,0 +1,78 @@
+// Package quota bounds what a container writes. The write layer is one
+// directory; a backend makes it hold so many bytes and no more, knows how many
+// it holds without walking it, and takes the bound away again.
+//
+// [Project] uses the project quotas of xfs and ext4 and costs nothing.
+// [Loop] makes the directory a file system of its own, in a sparse file, and
+// works everywhere at the cost of some 20 ms per container.
+package quota
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+)
+
+// Quota is a way to bound a directory. Implementations are used by concurrent
+// processes for different directories.
+type Quota interface {
+	// Prepare bounds dir, an empty directory, to limit bytes, at least 1.
+	// What a failed call leaves, Remove takes away.
+	Prepare(ctx context.Context, dir string, limit int64) error
+	// Usage returns the bytes in dir, which Prepare has bounded, in constant
+	// time.
+	Usage(dir string) (int64, error)
+	// Remove takes away what Prepare made, but for dir and, where these lie
+	// in it directly, its contents. Where there is nothing it does nothing.
+	Remove(ctx context.Context, dir string) error
+}
+
+// Names of the backends, as records and messages have them.
+const (
+	NameProject = "project"
+	NameLoop    = "loop"
+)
+
+// Backends are the ways there are to bound the directories of a store, an
+// existing directory.
+type Backends struct {
+	project Project
+	loop    Loop
+}
+
+// For returns the backends of store. They keep their own state below it.
+func For(store string) Backends {
+	return Backends{
+		project: Project{IDs: filepath.Join(store, "projects")},
+		loop:    Loop{Images: filepath.Join(store, "images")},
+	}
+}
+
+// Probe returns the best backend and its name: project quotas if the file
+// system that dir lies on enforces them, otherwise loop-mounted files.
+func (b Backends) Probe(dir string) (Quota, string) {
+	if b.project.Enforced(dir) {
+		return b.project, NameProject
+	}
+	return b.loop, NameLoop
+}
+
+// Named returns the backend that a record names.
+func (b Backends) Named(name string) (Quota, error) {
+	switch name {
+	case NameProject:
+		return b.project, nil
+	case NameLoop:
+		return b.loop, nil
+	}
+	return nil, fmt.Errorf("quota %q is not one of project, loop", name)
+}
+
+// Remove takes away whatever backend bounded dir, for which nobody has to
+// remember it.
+func (b Backends) Remove(ctx context.Context, dir string) error {
+	if err := b.loop.Remove(ctx, dir); err != nil {
+		return err
+	}
+	return b.project.Remove(ctx, dir)
+}

@@ -1,0 +1,37 @@
+package rootfsprovider
+
+import (
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Spec is the document Garden reads: of a runtime configuration it takes the
+// root's path and the environment, which it puts before the container's own.
+type Spec struct {
+	Version string  `json:"ociVersion"`
+	Process Process `json:"process"`
+	Root    Root    `json:"root"`
+}
+
+// Process is as much of a runtime configuration's as an image decides.
+type Process struct {
+	Env []string `json:"env"`
+}
+
+// Root is where the container's root file system is mounted.
+type Root struct {
+	Path string `json:"path"`
+}
+
+// newSpec leaves out what is no environment variable: an image's
+// configuration is not ours, and runc refuses the whole container for it.
+func newSpec(rootfs string, env []string) Spec {
+	good := []string{} // an array in the document, even if empty
+	for _, kv := range env {
+		if i := strings.IndexByte(kv, '='); i > 0 && strings.IndexByte(kv, 0) < 0 {
+			good = append(good, kv)
+		}
+	}
+	return Spec{Version: specs.Version, Process: Process{Env: good}, Root: Root{Path: rootfs}}
+}

@@ -1,0 +1,112 @@
+package rootfsprovider
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/quota"
+)
+
+// writeLimit returns the bytes the write layer may hold, 0 for no limit.
+func writeLimit(r Request, image int64) (int64, error) {
+	if r.DiskLimit == 0 || r.ExcludeImage {
+		return r.DiskLimit, nil
+	}
+	if r.DiskLimit <= image {
+		return 0, fmt.Errorf("%w of %d bytes leaves no room to write: the image has %d; raise the limit above that",
+			ErrLimit, r.DiskLimit, image)
+	}
+	return r.DiskLimit - image, nil
+}
+
+// writeLayer makes the container's directory, bounded if there is a limit.
+func (p *Provider) writeLayer(ctx context.Context, rec *Record, lower control.Lower) error {
+	dir := p.store.container(rec.Handle)
+	if err := mkdir(dir, 0o711); err != nil {
+		return err
+	}
+	if rec.LimitBytes > 0 {
+		var q quota.Quota
+		q, rec.Quota = p.quotas.Probe(dir)
+		if err := q.Prepare(ctx, dir, rec.LimitBytes); err != nil {
+			return err
+		}
+		// A file system of its own has a root of its own.
+		if err := os.Chmod(dir, 0o711); err != nil { // #nosec G302 -- see store.init
+			return fmt.Errorf("write layer: %w", err)
+		}
+	}
+	if err := p.step("bounded"); err != nil {
+		return err
+	}
+	for _, name := range []string{"upper", "work", "rootfs"} {
+		if err := mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			return err
+		}
+	}
+	// The upper's root is the container's root directory: it looks like the
+	// lower's.
+	var st unix.Stat_t
+	if err := unix.Stat(lower.Lower[0], &st); err != nil {
+		return fmt.Errorf("lower %s: %w", lower.Lower[0], err)
+	}
+	uid, gid, ok := p.mapping.Host(st.Uid, st.Gid)
+	if !ok {
+		return fmt.Errorf("lower %s belongs to %d:%d, which the container's user namespace does not have; extend uid_maps and gid_maps",
+			lower.Lower[0], st.Uid, st.Gid)
+	}
+	upper := filepath.Join(dir, "upper")
+	if err := os.Chown(upper, int(uid), int(gid)); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	if err := unix.Chmod(upper, st.Mode&0o7777); err != nil {
+		return fmt.Errorf("write layer %s: %w", upper, err)
+	}
+	if err := os.Chtimes(upper, time.Time{}, time.Unix(st.Mtim.Unix())); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	return p.step("layered")
+}
+
+// mkdir makes a directory whose mode the umask has no say in.
+func mkdir(path string, mode os.FileMode) error {
+	if err := os.Mkdir(path, mode); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	return nil
+}
+
+// mount puts the overlay together. Idmapped clones of the lower layers are
+// needed only while it is mounted, for it makes its own.
+func (p *Provider) mount(ctx context.Context, handle string, lower control.Lower) (err error) {
+	dir := p.store.container(handle)
+	layers := overlay.Layers{
+		Lower: lower.Lower, Data: lower.Data, Options: lower.Options,
+		Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
+	}
+	if !p.mapping.IsZero() {
+		if layers.Lower, err = p.mapLayers(dir, lower.Lower); err != nil {
+			return err
+		}
+		if err := p.step("mapped"); err != nil {
+			return err
+		}
+	}
+	if err := overlay.Mount(layers, filepath.Join(dir, "rootfs")); err != nil {
+		return err
+	}
+	if p.mapping.IsZero() {
+		return nil
+	}
+	return unmapLayers(ctx, dir)
+}
