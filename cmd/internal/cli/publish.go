@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -177,8 +178,17 @@ func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
 		return nil, err
 	}
 	return publisher.Open(ctx, publisher.Options{
-		Store: st, Keys: keys, TempDir: f.temp, IndexDir: f.index, Workers: f.workers, Log: logger(os.Stderr, f.verbose),
+		Store: st, Keys: keys, TempDir: f.temp, IndexDir: f.index, Workers: f.workers, Log: stages(f.verbose),
 	})
+}
+
+// stages logs what a publish does if asked to, and otherwise only what a person
+// has to know.
+func stages(verbose bool) *slog.Logger {
+	if verbose {
+		return logger(os.Stderr, true)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // size prints bytes for people.
