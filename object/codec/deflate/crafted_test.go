@@ -2,6 +2,7 @@ package deflate_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -17,6 +18,16 @@ func noise(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	rng := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
 	rng.Read(b) //nolint:errcheck // never fails
+	return b
+}
+
+// sparse returns noise of 200 values. Repeats are as rare in it as in noise, but
+// its blocks are not stored, so that what matches were chosen shows.
+func sparse(seed uint64, n int) []byte {
+	b := noise(seed, n)
+	for i, v := range b {
+		b[i] = byte(int(v) * 200 >> 8)
+	}
 	return b
 }
 
@@ -67,26 +78,28 @@ func copies(seed uint64, n int, length func(*rand.Rand) int) []byte {
 	return b
 }
 
-// fibonacci returns k numbers as often as makes a Huffman tree deepest: the
-// first once, each as often as the two before it together.
-func fibonacci(r *rand.Rand, k int) []int {
-	var all []int
-	x, y := 1, 1
-	for v := range k {
-		for range x {
-			all = append(all, v)
-		}
-		x, y = y, x+y
+// hash is zlib's, of three bytes.
+func hash(b []byte) int { return (int(b[0])<<10 ^ int(b[1])<<5 ^ int(b[2])) & 0x7fff }
+
+// unlike returns n bytes of which the first three have a hash that occurs
+// nowhere in b, so that the next place they occur is the nearest candidate.
+func unlike(b []byte, n int) []byte {
+	var used [1 << 15]bool
+	for i := range len(b) - 2 {
+		used[hash(b[i:])] = true
 	}
-	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all
+	for seed := uint64(100); ; seed++ {
+		if v := sparse(seed, n); !used[hash(v)] {
+			return v
+		}
+	}
 }
 
 // crafted yields inputs that lead zlib into its corners.
 func crafted() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for _, group := range []func(func(string, []byte) bool) bool{
-			short, uniform, boundaries, blockEnds, slides, forms, codes,
+			short, uniform, boundaries, budgets, blockEnds, slides, forms, codes,
 		} {
 			if !group(yield) {
 				return
@@ -148,10 +161,12 @@ func boundaries(yield func(string, []byte) bool) bool {
 		for _, near := range []int{4096, maxDist, window} {
 			for d := near - 3; d <= near+3; d++ {
 				for _, length := range []int{3, 4, 258} {
-					b := noise(uint64(6+length), at+d+length)
-					copy(b[at+d:], b[at:at+length])
+					b := sparse(uint64(6+length), at+d+length)
+					piece := unlike(b, length)
+					copy(b[at:], piece)
+					copy(b[at+d:], piece)
 					if length == 4 {
-						b = append(b, noise(7, 600)...)
+						b = append(b, sparse(7, 600)...)
 					}
 					if !yield(fmt.Sprintf("%d bytes from %d at %d", length, at, d), b) {
 						return false
@@ -163,9 +178,35 @@ func boundaries(yield func(string, []byte) bool) bool {
 	return true
 }
 
+// budgets puts a match just within or beyond the number of candidates that are
+// looked at, behind others that share no more than its hash of three bytes.
+func budgets(yield func(string, []byte) bool) bool {
+	triple := []byte{0x41, 0x42, 0x43}
+	var colliders [][]byte
+	for v := range 1 << 24 {
+		if b := []byte{byte(v >> 16), byte(v >> 8), byte(v)}; hash(b) == hash(triple) && !bytes.Equal(b, triple) {
+			colliders = append(colliders, b)
+		}
+	}
+	for _, length := range []int{3, 4, 12} {
+		for _, n := range []int{30, 31, 32, 33, 126, 127, 128, 129} {
+			repeated := append(bytes.Clone(triple), sparse(40, length-3)...)
+			b := append(text(40, 3000), repeated...)
+			for i, c := range colliders[:n] {
+				b = append(append(b, c...), byte(200+i%50), byte(255-i/50))
+			}
+			b = append(append(b, repeated...), text(41, 3000)...)
+			if !yield(fmt.Sprintf("%d bytes behind %d colliding", length, n), b) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // blockEnds has inputs whose symbols fill a block but for a few, or just so.
 func blockEnds(yield func(string, []byte) bool) bool {
-	random, base := noise(8, 3*16383+10), text(8, 400_000)
+	random, base := sparse(8, 3*16383+10), text(8, 80_040)
 	for blocks := 1; blocks <= 3; blocks++ {
 		for n := blocks*16383 - 4; n <= blocks*16383+4; n++ {
 			if !yield(fmt.Sprintf("about %d literals", n), random[:n]) {
@@ -191,7 +232,8 @@ func blockEnds(yield func(string, []byte) bool) bool {
 // positions where the window slides. The candidate at the new window's first
 // byte exists just until it does.
 func slides(yield func(string, []byte) bool) bool {
-	base, random := text(9, 6*window), noise(10, 6*window)
+	base, random := text(9, 6*window), sparse(10, 4*window)
+	piece := unlike(random, 11)
 	for k := 1; k <= 2; k++ {
 		slide := k*window + maxDist
 		for _, past := range []int{-1, 0, 1, 4, 5, 100, 255, 260, 261, 262, 263, 300} {
@@ -202,7 +244,8 @@ func slides(yield func(string, []byte) bool) bool {
 			for from := k*window - 1; from <= k*window+1; from++ {
 				for to := from + maxDist - 1; to <= min(from+maxDist+1, n-3); to++ {
 					b := bytes.Clone(random[:n])
-					copy(b[to:], b[from:from+11])
+					copy(b[from:], piece)
+					copy(b[to:], piece)
 					if !yield(fmt.Sprintf("a match from %d to %d of %d", from, to, n), b) {
 						return false
 					}
@@ -244,58 +287,93 @@ func forms(yield func(string, []byte) bool) bool {
 	return true
 }
 
-// codes has frequencies that make a Huffman tree deeper than permitted.
+// codes has frequencies that make a Huffman tree deeper than permitted, in
+// blocks of matches alone: of literals there are too many kinds, and repeats
+// among them become matches.
 func codes(yield func(string, []byte) bool) bool {
-	for seed := range uint64(20) {
+	for seed := range uint64(4) {
 		r := rand.New(rand.NewPCG(seed, 4))
+		var steps []step
+		for _, v := range deep(r, 16, 5) {
+			least, _ := spread(16-v, 4)
+			steps = append(steps, step{length: 2 + least, least: 300, most: 30_000})
+		}
+		if !yield(fmt.Sprintf("deep lengths, seed %d", seed), pieces(r, steps)) {
+			return false
+		}
+		steps = nil
+		for _, v := range deep(r, 19, 0) {
+			least, most := spread(11+v, 2)
+			steps = append(steps, step{length: 4, least: least, most: min(most, maxDist)})
+		}
+		if !yield(fmt.Sprintf("deep distances, seed %d", seed), pieces(r, steps)) {
+			return false
+		}
 		var b []byte
-		for _, v := range fibonacci(r, 20) {
+		for _, v := range deep(r, 20, 0) {
 			b = append(b, byte(v))
 		}
-		if !yield(fmt.Sprintf("Fibonacci literals, seed %d", seed), b) {
-			return false
-		}
-		// The frequent ones in an order without repeats of three.
-		var once []byte
-		for _, v := range fibonacci(r, 10) {
-			once = append(once, byte(v*25), byte(r.IntN(256)))
-		}
-		if !yield(fmt.Sprintf("Fibonacci literals and noise, seed %d", seed), once) {
-			return false
-		}
-		lengths := fibonacci(r, 18)
-		i := 0
-		b = copies(seed, 300_000, func(*rand.Rand) int {
-			i++
-			return 21 - lengths[i%len(lengths)]
-		})
-		if !yield(fmt.Sprintf("Fibonacci lengths, seed %d", seed), b) {
-			return false
-		}
-		if !yield(fmt.Sprintf("Fibonacci distances, seed %d", seed), distances(r)) {
+		if !yield(fmt.Sprintf("deep literals, seed %d", seed), b) {
 			return false
 		}
 	}
 	return true
 }
 
-// distances returns matches whose distances' symbols have Fibonacci
-// frequencies.
-func distances(r *rand.Rand) []byte {
-	b := make([]byte, 34_000)
-	for i := range b {
-		b[i] = byte(r.IntN(256))
-	}
-	for _, v := range fibonacci(r, 19) {
-		// Symbol 29-v begins at this distance.
-		s := 29 - v
-		d := 1 + (2+s&1)<<(s/2-1)
-		d += r.IntN(1 << max(s/2-1, 0))
-		from := len(b) - min(d, maxDist)
-		for i := range 4 {
-			b = append(b, b[from+i])
+// deep returns numbers below k as often as makes a Huffman tree deep: each more
+// often than all before the last together, by slack, so that they join the tree
+// one by one even if slack others come in between.
+func deep(r *rand.Rand, k, slack int) []int {
+	var all []int
+	last, before := 1, 0 // how often the last number, and all before it
+	for v := range k {
+		for range last {
+			all = append(all, v)
 		}
-		b = append(b, byte(r.IntN(256)))
+		last, before = before+1+slack, before+last
+	}
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// spread returns the least and the greatest value of the s-th symbol where
+// values from 1 on have each its own for the first two times k, and then k
+// symbols share each power of two: of distances if k is 2, and of lengths less
+// 2 if it is 4.
+func spread(s, k int) (least, most int) {
+	if s < k {
+		return 1 + s, 1 + s
+	}
+	size := 1 << (s/k - 1)
+	least = 1 + (k+s%k)*size
+	return least, least + size - 1
+}
+
+// A step asks for a match of a length at a distance within bounds.
+type step struct{ length, least, most int }
+
+// pieces returns noise that fills two blocks, and then the matches asked for
+// and little else: each repeats something that occurs only once nearby, and is
+// followed by another byte than that is. Where nothing of the kind is found,
+// the step is left out.
+func pieces(r *rand.Rand, steps []step) []byte {
+	four := func(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+	b := noise(r.Uint64(), 2*16383)
+	nearest := map[uint32]int{} // by four bytes
+	seen, not := 0, -1
+	for _, s := range steps {
+		for ; seen+4 <= len(b); seen++ {
+			nearest[four(b[seen:])] = seen
+		}
+		for range 300 {
+			from := len(b) - s.least - r.IntN(s.most-s.least+1)
+			if from < 1 || from+max(s.length, 4)+1 > len(b) || int(b[from]) == not || nearest[four(b[from:])] != from {
+				continue
+			}
+			not = int(b[from+s.length])
+			b = append(b, b[from:from+s.length]...)
+			break
+		}
 	}
 	return b
 }
