@@ -35,7 +35,7 @@ func (c *Cell) follow(ctx context.Context) error {
 		err := c.refresh(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // told to end, it has not failed
 		case err != nil && !failing:
 			c.o.Log.Warn("no new revision can be had; the last one stays in view", "repository", c.o.Name,
 				"revision", c.Revision(), "error", err)

@@ -137,7 +137,7 @@ func repoMetainfo(ctx context.Context, r *Repository, _ place, _ *catalog.Stat) 
 	if err := r.fetchMeta(ctx, object.Metainfo, unsized(h, maxMetainfo), &buf); err != nil {
 		return "", fmt.Errorf("metainfo: %w", err)
 	}
-	m := &metainfo{hash: h, text: string(buf.Bytes())}
+	m := &metainfo{hash: h, text: buf.String()}
 	r.metainfo.Store(m)
 	return m.text, nil
 }

@@ -8,6 +8,7 @@ package rig
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -26,8 +27,8 @@ import (
 const patience = 60 * time.Second
 
 // Build compiles the programs into dir, statically.
-func Build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/",
+func Build(ctx context.Context, dir string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir+"/",
 		"github.com/rootstock-cf/rootstock/cmd/rootstock", "github.com/rootstock-cf/rootstock/cmd/rootstock-cell")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
@@ -47,7 +48,7 @@ func Serve(t testing.TB, dir string) string {
 // Run runs a command, which must end well, and returns what it said.
 func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}

@@ -1,6 +1,7 @@
 package stock_test
 
 import (
+	"context"
 	"crypto/rsa"
 	"fmt"
 	"os"
@@ -34,7 +35,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := rig.Build(dir); err != nil {
+	if err := rig.Build(context.Background(), dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
