@@ -18,15 +18,11 @@ import (
 func (p *Publisher) edit(ctx context.Context, what string,
 	do func(ctx context.Context, h *head, tx *revision.Tx) (changed bool, err error),
 ) (uint64, error) {
-	unlock, err := p.o.Store.Lock(ctx, owner(what))
+	h, unlock, err := p.locked(ctx, what)
 	if err != nil {
 		return 0, err
 	}
-	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
-	h, err := p.head(ctx)
-	if err != nil {
-		return 0, err
-	}
+	defer unlock()
 	tx, err := p.begin(ctx, h)
 	if err != nil {
 		return 0, err
@@ -42,16 +38,28 @@ func (p *Publisher) edit(ctx context.Context, what string,
 // editTags changes the tags and nothing else: the revision stays, its manifest
 // is signed anew (CVMFS-FORMAT 3.2).
 func (p *Publisher) editTags(ctx context.Context, what string, tags retag) error {
-	unlock, err := p.o.Store.Lock(ctx, owner(what))
+	h, unlock, err := p.locked(ctx, what)
 	if err != nil {
 		return err
 	}
-	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
+	defer unlock()
+	return p.seal(ctx, h, h.manifest, what, tags)
+}
+
+// locked takes the store's lock and reads the head. The caller calls unlock.
+func (p *Publisher) locked(ctx context.Context, what string) (_ *head, unlock func(), err error) {
+	release, err := p.o.Store.Lock(ctx, owner(what))
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock = func() { release() } //nolint:errcheck // the lock ends with the process at the latest
 	h, err := p.head(ctx)
 	if err != nil {
-		return err
+		unlock()
+		return nil, nil, err
 	}
-	return p.seal(ctx, h, h.manifest, what, tags)
+	p.remind(h)
+	return h, unlock, nil
 }
 
 // owner names this process for whoever finds the store locked.

@@ -54,7 +54,7 @@ type Options struct {
 	// CatalogEntries is how large a tree's catalog grows before it is split;
 	// 0 means [revision.DefaultMaxWeight].
 	CatalogEntries int
-	Log     *slog.Logger
+	Log            *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
