@@ -125,9 +125,6 @@ func (r *Repository) use(ctx context.Context, s *slot) (*attached, error) {
 // attach maps a catalog's index, out of the cache or compiled from the
 // fetched database. Concurrent callers do the work once.
 func (r *Repository) attach(ctx context.Context, c *cat) (*attached, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
 	key := cache.Index(c.hash)
 	for retry := range 2 {
 		f, err := r.o.Cache.StorePath(ctx, key, func(ctx context.Context, path string) error { return r.compile(ctx, c, path) })

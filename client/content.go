@@ -44,9 +44,6 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	}
 	if st.Flags&catalog.Chunked != 0 {
 		c := &chunked{source: s, size: st.Size, chunks: p.index.Chunks(p.row)}
-		if !tiled(c.chunks, st.Size) {
-			return nil, r.failed(ctx, fmt.Errorf("%w: chunks do not make up the file", ErrInconsistent))
-		}
 		if f, ok := r.o.Cache.Lookup(ctx, cache.Chunked(st.Compression, c.chunks)); ok {
 			return &whole{f, st.Size}, nil
 		}
@@ -60,17 +57,6 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 		return nil, r.failed(ctx, err)
 	}
 	return &whole{piece, st.Size}, nil
-}
-
-func tiled(chunks []catalog.Chunk, size int64) bool {
-	end := int64(0)
-	for _, c := range chunks {
-		if c.Offset != end || c.Size <= 0 {
-			return false
-		}
-		end += c.Size
-	}
-	return end == size
 }
 
 // source is where the objects of one file come from.
@@ -174,7 +160,7 @@ func (w *whole) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
 }
 
 // chunked is a content in pieces, each found by its offset and fetched when it
-// is first read.
+// is first read. Compiling the catalog has proved that the pieces tile.
 type chunked struct {
 	source
 	size   int64

@@ -13,6 +13,8 @@ import (
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/internal/testrepo"
 	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/object/codec"
 )
 
 func down(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) }
@@ -182,9 +184,12 @@ func TestRefused(t *testing.T) {
 		"no key":       {func(o *client.Options) { o.Trust.Keys = nil }, manifest.ErrSignature},
 		"path as name": {func(o *client.Options) { o.Name = "../x" }, manifest.ErrName},
 		"unknown root": {func(o *client.Options) { o.RootHash = repo.Head().Certificate }, fetch.ErrNotFound},
-		"small limit":  {func(o *client.Options) { o.MaxCatalog = 1000 }, client.ErrInconsistent},
-		"two at once":  {func(o *client.Options) { o.Tag, o.Date = "x", time.Unix(1, 0) }, nil},
-		"no cache":     {func(o *client.Options) { o.Cache = nil }, nil},
+		"small limit, size unknown": {func(o *client.Options) {
+			o.MaxCatalog, o.RootHash = 1000, repo.Head().RootCatalog
+		}, codec.ErrSize},
+		"small limit": {func(o *client.Options) { o.MaxCatalog = 1000 }, client.ErrInconsistent},
+		"two at once": {func(o *client.Options) { o.Tag, o.Date = "x", time.Unix(1, 0) }, nil},
+		"no cache":    {func(o *client.Options) { o.Cache = nil }, nil},
 	} {
 		o := clientOf(t, repo)
 		tc.change(&o)
@@ -206,4 +211,9 @@ func TestRefused(t *testing.T) {
 	m.CatalogSize = 0
 	repo.Sign(m)
 	openRepository(t, clientOf(t, repo))
+	m.Certificate = repo.PutObject(object.Zlib, object.Certificate, make([]byte, 1<<20))
+	repo.Sign(m)
+	if _, err := client.Open(t.Context(), clientOf(t, repo)); !errors.Is(err, codec.ErrSize) {
+		t.Errorf("a certificate that inflates to a mebibyte: %v", err)
+	}
 }

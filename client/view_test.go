@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"slices"
@@ -148,6 +149,29 @@ func TestBrokenIsNotAbsent(t *testing.T) {
 	repo.Fault("data/", nil)
 	if got := readPath(t, r, "/a/n/deep/f"); got != "f" {
 		t.Errorf("afterwards: %q", got)
+	}
+}
+
+// gone fails like a store whose directory was removed.
+type gone struct{ fetch.Fetcher }
+
+func (gone) Fetch(context.Context, string, fetch.Options) (io.ReadCloser, error) {
+	return nil, fs.ErrNotExist
+}
+
+// Not even an error that calls itself an absence passes for one.
+func TestFailureIsNotAbsence(t *testing.T) {
+	repo := testrepo.New(t, testrepo.Options{})
+	root := repo.Publish(nestedTree("1"))
+	o := clientOf(t, repo)
+	openRepository(t, o) // the root catalog is cached now
+	o.RootHash, o.Fetcher = root, gone{}
+	r := openRepository(t, o)
+	if _, _, err := r.Find(t.Context(), "/a/n/deep"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("catalog: %v", err)
+	}
+	if _, err := r.Open(t.Context(), find(t, r, "/b/other")); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("content: %v", err)
 	}
 }
 

@@ -49,7 +49,10 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	t := &taken{in: in}
 	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{})
-	if err := errors.Join(err, in.Wait()); err != nil {
+	if stored := in.Wait(); err == nil {
+		err = stored // otherwise it is what ended the flattening, or follows from it
+	}
+	if err != nil {
 		return nil, err
 	}
 	t.entries = t.tree.Entries()
@@ -99,7 +102,10 @@ func (p *Publisher) storeFiles(ctx context.Context, files map[string][]byte, o i
 			break
 		}
 	}
-	if err := errors.Join(err, in.Wait()); err != nil {
+	if last := in.Wait(); err == nil {
+		err = last
+	}
+	if err != nil {
 		return nil, err
 	}
 	stored := map[string]imagemeta.Stored{}

@@ -43,23 +43,20 @@ func (c *Cache) load() error {
 		}
 	}
 	slices.SortFunc(list, func(a, b *found) int { return cmp.Compare(a.used, b.used) })
-	now := c.o.Clock()
 	for _, f := range list {
-		if !clean && suspect(time.Unix(0, f.mtime), at, now) && !c.sound(f) {
+		if !clean && suspect(time.Unix(0, f.mtime), at) && !c.sound(f) {
 			c.stats.Discarded++
 			c.unlinkAll(f.entry)
 			continue
 		}
 		c.index.add(f.entry)
 	}
-	return c.setSyncPoint(now)
+	return c.setSyncPoint(c.o.Clock())
 }
 
 // suspect reports whether a file of that time may have been written after the
 // sync point at.
-func suspect(mtime, at, now time.Time) bool {
-	return !mtime.Before(at.Add(-clockSlack)) || mtime.After(now)
-}
+func suspect(mtime, at time.Time) bool { return !mtime.Before(at.Add(-clockSlack)) }
 
 func (c *Cache) sound(f *found) bool {
 	file, err := os.Open(filepath.Join(c.dir, f.sum.CachePath()))

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
@@ -265,4 +266,27 @@ func TestFailures(t *testing.T) {
 	if out, code := h.plugin("delete", "unknown"); code != 0 || out != "" {
 		t.Errorf("delete without daemon: exit %d: %q", code, out)
 	}
+}
+
+// Fifty processes at a time, some for the same handle, as after a cell's
+// restart.
+func TestManyAtOnce(t *testing.T) {
+	h := newHost(t, guardian)
+	h.create("shared")
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			handle := fmt.Sprintf("h%d", i)
+			if out, code := h.plugin("create", uri, "shared"); code != 1 || !strings.Contains(out, "already exists") {
+				t.Errorf("shared: exit %d: %s", code, out)
+			}
+			if out, code := h.plugin("create", "--disk-limit-size-bytes", "10000000", uri, handle); code != 0 {
+				t.Errorf("%s: exit %d: %s", handle, code, out)
+			}
+			if out, code := h.plugin("delete", handle); code != 0 {
+				t.Errorf("%s: exit %d: %s", handle, code, out)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -91,7 +91,7 @@ func New(t testing.TB, o Options) *Repo {
 		files: map[string][]byte{}, faults: map[string]http.HandlerFunc{}, hits: map[string]int{},
 	}
 	r.head = manifest.Manifest{Name: o.Name, TTL: 240}
-	r.head.Certificate = r.putObject(object.Zlib, object.Certificate, pair.keys.Certificate.PEM)
+	r.head.Certificate = r.PutObject(object.Zlib, object.Certificate, pair.keys.Certificate.PEM)
 	r.Whitelist(o.Expires)
 	r.server = httptest.NewServer(http.HandlerFunc(r.serve))
 	t.Cleanup(r.server.Close)
@@ -219,8 +219,8 @@ func (r *Repo) serve(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// putObject stores plain bytes and returns their object's name.
-func (r *Repo) putObject(c object.Compression, t object.Type, plain []byte) object.Hash {
+// PutObject stores plain bytes and returns their object's name.
+func (r *Repo) PutObject(c object.Compression, t object.Type, plain []byte) object.Hash {
 	r.t.Helper()
 	stored, err := codec.Encode(c, nil, plain)
 	if err != nil {

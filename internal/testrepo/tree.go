@@ -116,7 +116,7 @@ func (r *Repo) Tag(names ...string) {
 		r.t.Fatal(err)
 	}
 	m := r.head
-	m.History = r.putObject(object.Zlib, object.History, readFile(r.t, path))
+	m.History = r.PutObject(object.Zlib, object.History, readFile(r.t, path))
 	r.Sign(m)
 }
 
@@ -188,7 +188,7 @@ func (b *builder) build(path string) (n catalog.Nested, all catalog.Counters) {
 	}
 	b.bind(file, path)
 	plain := readFile(b.t, file)
-	n = catalog.Nested{Path: path, Size: int64(len(plain)), Hash: b.r.putObject(object.Zlib, object.Catalog, plain)}
+	n = catalog.Nested{Path: path, Size: int64(len(plain)), Hash: b.r.PutObject(object.Zlib, object.Catalog, plain)}
 	return n, self.Add(subtree)
 }
 
@@ -260,12 +260,12 @@ func (b *builder) add(w *catalog.Writer, path string, e Entry) {
 	if e.IsRegular() && !e.Keep {
 		e.Size, e.Compression, e.Algorithm = int64(len(e.Data)), b.r.o.Compression, b.r.o.Algorithm
 		if e.Chunk == 0 {
-			e.Hash = b.r.putObject(e.Compression, object.Bulk, e.Data)
+			e.Hash = b.r.PutObject(e.Compression, object.Bulk, e.Data)
 		} else {
 			e.Flags |= catalog.Chunked
 			for off := 0; off < len(e.Data); off += e.Chunk {
 				piece := e.Data[off:min(off+e.Chunk, len(e.Data))]
-				h := b.r.putObject(e.Compression, object.Partial, piece)
+				h := b.r.PutObject(e.Compression, object.Partial, piece)
 				e.Chunks = append(e.Chunks, catalog.Chunk{Offset: int64(off), Size: int64(len(piece)), Hash: h})
 			}
 		}

@@ -20,6 +20,16 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
+// sparse returns noise of 200 values. Repeats are as rare in it as in noise, but
+// its blocks are not stored, so that what matches were chosen shows.
+func sparse(seed uint64, n int) []byte {
+	b := noise(seed, n)
+	for i, v := range b {
+		b[i] = byte(int(v) * 200 >> 8)
+	}
+	return b
+}
+
 // skewed returns n bytes of which each is one of the first k values, the
 // smaller ones more often than others.
 func skewed(seed uint64, n, k int) []byte {
@@ -82,11 +92,28 @@ func fibonacci(r *rand.Rand, k int) []int {
 	return all
 }
 
+// hash is zlib's, of three bytes.
+func hash(b []byte) int { return (int(b[0])<<10 ^ int(b[1])<<5 ^ int(b[2])) & 0x7fff }
+
+// unlike returns n bytes of which the first three have a hash that occurs
+// nowhere in b, so that the next place they occur is the nearest candidate.
+func unlike(b []byte, n int) []byte {
+	var used [1 << 15]bool
+	for i := range len(b) - 2 {
+		used[hash(b[i:])] = true
+	}
+	for seed := uint64(100); ; seed++ {
+		if v := sparse(seed, n); !used[hash(v)] {
+			return v
+		}
+	}
+}
+
 // crafted yields inputs that lead zlib into its corners.
 func crafted() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for _, group := range []func(func(string, []byte) bool) bool{
-			short, uniform, boundaries, blockEnds, slides, forms, codes,
+			short, uniform, boundaries, budgets, blockEnds, slides, forms, codes,
 		} {
 			if !group(yield) {
 				return
@@ -148,10 +175,12 @@ func boundaries(yield func(string, []byte) bool) bool {
 		for _, near := range []int{4096, maxDist, window} {
 			for d := near - 3; d <= near+3; d++ {
 				for _, length := range []int{3, 4, 258} {
-					b := noise(uint64(6+length), at+d+length)
-					copy(b[at+d:], b[at:at+length])
+					b := sparse(uint64(6+length), at+d+length)
+					piece := unlike(b, length)
+					copy(b[at:], piece)
+					copy(b[at+d:], piece)
 					if length == 4 {
-						b = append(b, noise(7, 600)...)
+						b = append(b, sparse(7, 600)...)
 					}
 					if !yield(fmt.Sprintf("%d bytes from %d at %d", length, at, d), b) {
 						return false
@@ -163,9 +192,35 @@ func boundaries(yield func(string, []byte) bool) bool {
 	return true
 }
 
+// budgets puts a match just within or beyond the number of candidates that are
+// looked at, behind others that share no more than its hash of three bytes.
+func budgets(yield func(string, []byte) bool) bool {
+	triple := []byte{0x41, 0x42, 0x43}
+	var colliders [][]byte
+	for v := range 1 << 24 {
+		if b := []byte{byte(v >> 16), byte(v >> 8), byte(v)}; hash(b) == hash(triple) && !bytes.Equal(b, triple) {
+			colliders = append(colliders, b)
+		}
+	}
+	for _, length := range []int{3, 4, 12} {
+		for _, n := range []int{30, 31, 32, 33, 126, 127, 128, 129} {
+			repeated := append(bytes.Clone(triple), sparse(40, length-3)...)
+			b := append(text(40, 3000), repeated...)
+			for i, c := range colliders[:n] {
+				b = append(append(b, c...), byte(200+i%50), byte(255-i/50))
+			}
+			b = append(append(b, repeated...), text(41, 3000)...)
+			if !yield(fmt.Sprintf("%d bytes behind %d colliding", length, n), b) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // blockEnds has inputs whose symbols fill a block but for a few, or just so.
 func blockEnds(yield func(string, []byte) bool) bool {
-	random, base := noise(8, 3*16383+10), text(8, 400_000)
+	random, base := sparse(8, 3*16383+10), text(8, 80_040)
 	for blocks := 1; blocks <= 3; blocks++ {
 		for n := blocks*16383 - 4; n <= blocks*16383+4; n++ {
 			if !yield(fmt.Sprintf("about %d literals", n), random[:n]) {
@@ -191,7 +246,8 @@ func blockEnds(yield func(string, []byte) bool) bool {
 // positions where the window slides. The candidate at the new window's first
 // byte exists just until it does.
 func slides(yield func(string, []byte) bool) bool {
-	base, random := text(9, 6*window), noise(10, 6*window)
+	base, random := text(9, 6*window), sparse(10, 4*window)
+	piece := unlike(random, 11)
 	for k := 1; k <= 2; k++ {
 		slide := k*window + maxDist
 		for _, past := range []int{-1, 0, 1, 4, 5, 100, 255, 260, 261, 262, 263, 300} {
@@ -202,7 +258,8 @@ func slides(yield func(string, []byte) bool) bool {
 			for from := k*window - 1; from <= k*window+1; from++ {
 				for to := from + maxDist - 1; to <= min(from+maxDist+1, n-3); to++ {
 					b := bytes.Clone(random[:n])
-					copy(b[to:], b[from:from+11])
+					copy(b[from:], piece)
+					copy(b[to:], piece)
 					if !yield(fmt.Sprintf("a match from %d to %d of %d", from, to, n), b) {
 						return false
 					}

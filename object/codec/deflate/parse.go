@@ -65,7 +65,7 @@ func (e *encoder) parse(src []byte) {
 				if i < last {
 					t.dist4 = int(e.insert4(in.load32(i), t.pos))
 				}
-				if prevLength < maxLazy && t.dist3 <= maxDist && t.dist3 < i-origin {
+				if prevLength < maxLazy && t.dist3 <= maxDist {
 					// zlib lets the nearest candidate be one byte further away
 					// than the others; if it is, there are no others.
 					t.limit = min(i-origin, max(maxDist, t.dist3+1))
