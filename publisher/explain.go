@@ -5,13 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 
 	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/object"
-	"github.com/rootstock-cf/rootstock/reference"
 	"github.com/rootstock-cf/rootstock/store"
 )
 
@@ -197,19 +195,4 @@ func objectsOf(ctx context.Context, st store.Store, e *catalog.Entry) ([]Object,
 		}
 	}
 	return all, nil
-}
-
-// Locate returns the path in the repository that ref and a path in its tree
-// stand for.
-func Locate(ctx context.Context, st store.Store, tempDir string, ref reference.Reference, in string) (string, error) {
-	v, err := openView(ctx, st, tempDir)
-	if err != nil {
-		return "", err
-	}
-	defer v.Close()
-	t, err := v.resolve(ctx, ref)
-	if err != nil {
-		return "", err
-	}
-	return path.Join(t.Path, path.Join("/", in)), nil
 }
