@@ -204,8 +204,8 @@ func onlyIn(a, b *imagemeta.Objects) (bytes int64) {
 // Sizes are the plain bytes of a tree's contents, each counted once however
 // many files hold it.
 type Sizes struct {
-	Own    int64 // in no other tree: about what removing this one would free
-	Shared int64 // in other trees, too
+	Own    int64 // in no other version: about what removing this one would free
+	Shared int64 // in other versions, too
 }
 
 // MeasureTrees reads the table of objects of every tree in all and returns
@@ -217,9 +217,10 @@ func MeasureTrees(ctx context.Context, st store.Store, tempDir string, all []Lis
 		return nil, err
 	}
 	defer v.Close()
-	sizes := map[string]*Sizes{}
+	sizes, versions := map[string]*Sizes{}, map[string]int{}
 	owner := map[object.ContentID]*Sizes{} // nil once a second tree has it
 	for _, t := range all {
+		versions[t.Tree]++
 		if sizes[t.Tree] != nil {
 			continue
 		}
@@ -246,6 +247,9 @@ func MeasureTrees(ctx context.Context, st store.Store, tempDir string, all []Lis
 	}
 	result := make(map[string]Sizes, len(sizes))
 	for id, s := range sizes {
+		if versions[id] > 1 { // the tree stays when one of its versions goes
+			s.Own, s.Shared = 0, s.Own+s.Shared
+		}
 		result[id] = *s
 	}
 	return result, nil
