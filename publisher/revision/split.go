@@ -19,8 +19,8 @@ const leastPart = 100
 // branch is a directory on the way from the root to where a listing is.
 type branch struct {
 	path    string
-	weight  int // entries of its catalog, itself included, what was cut off not
-	subdirs []candidate
+	weight  int         // entries of its catalog, itself included, what was cut off not
+	subdirs []candidate // those heavy enough
 }
 
 // candidate is a directory that could get a catalog of its own.
@@ -46,7 +46,7 @@ func split(entries []imagemeta.Entry, most, least int) map[string]bool {
 		d := way[len(way)-1]
 		way = way[:len(way)-1]
 		if d.weight > most {
-			d.weight = d.lighten(most/2, least, cuts)
+			d.weight = d.lighten(most/2, cuts)
 		}
 		if len(way) == 0 {
 			return
@@ -78,12 +78,12 @@ func split(entries []imagemeta.Entry, most, least int) map[string]bool {
 
 // lighten cuts off d's heaviest sub directories until its weight is target or
 // less, and returns what is left. A mountpoint's row stays behind.
-func (d *branch) lighten(target, least int, cuts map[string]bool) int {
+func (d *branch) lighten(target int, cuts map[string]bool) int {
 	slices.SortFunc(d.subdirs, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.path, b.path))
 	})
 	for _, c := range d.subdirs {
-		if d.weight <= target || c.weight < least {
+		if d.weight <= target {
 			break
 		}
 		cuts[c.path] = true
