@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +56,7 @@ func (f *writeFlags) options(ctx context.Context) (publisher.Options, error) {
 	if err != nil {
 		return publisher.Options{}, err
 	}
-	o := publisher.Options{Store: st, Keys: keys, TempDir: f.temp, Log: logger(os.Stderr, f.verbose)}
+	o := publisher.Options{Store: st, Keys: keys, TempDir: f.temp, Log: stages(f.verbose)}
 	if f.autoTag {
 		o.AutoTags = f.autoTagSpan
 	}
