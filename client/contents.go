@@ -70,15 +70,38 @@ func (s *Contents) Use(ctx context.Context, r *Repository, tree imagemeta.TreeID
 	if err != nil {
 		return err
 	}
-	s.cache.Pin(t.key())
-	if !s.add(t) {
-		s.cache.Unpin(t.key())
-	}
+	s.add(t)
 	return nil
 }
 
-// add reports false if another was faster, whose table is used then.
-func (s *Contents) add(t *table) bool {
+// Reuse is Use if the tree's table is in the cache. Otherwise it reports false
+// and does nothing.
+func (s *Contents) Reuse(ctx context.Context, r *Repository, tree imagemeta.TreeID) bool {
+	if s.join(r, tree) {
+		return true
+	}
+	t := &table{repo: r, tree: tree}
+	f, ok := s.cache.Lookup(ctx, t.key())
+	if !ok {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // the mapping stays
+	if t.mapFile(f) != nil {
+		return false
+	}
+	s.add(t)
+	return true
+}
+
+func (s *Contents) add(t *table) {
+	s.cache.Pin(t.key())
+	if !s.insert(t) {
+		s.cache.Unpin(t.key())
+	}
+}
+
+// insert reports false if another was faster, whose table is used then.
+func (s *Contents) insert(t *table) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.find(t.repo, t.tree); old != nil {
