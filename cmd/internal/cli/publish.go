@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -136,8 +138,16 @@ func readPassword(r io.Reader) (string, error) {
 	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
+// softLimit is where the garbage collector begins to work harder, in bytes. What
+// a publish holds is bounded by its workers' buffers; this keeps what it has
+// finished with from doubling that.
+const softLimit = 192 << 20
+
 func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
 	ctx := cmd.Context()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softLimit)
+	}
 	p, err := f.open(ctx)
 	if err != nil {
 		return err
@@ -177,8 +187,17 @@ func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
 		return nil, err
 	}
 	return publisher.Open(ctx, publisher.Options{
-		Store: st, Keys: keys, TempDir: f.temp, IndexDir: f.index, Workers: f.workers, Log: logger(os.Stderr, f.verbose),
+		Store: st, Keys: keys, TempDir: f.temp, IndexDir: f.index, Workers: f.workers, Log: stages(f.verbose),
 	})
+}
+
+// stages logs what a publish does if asked to, and otherwise only what a person
+// has to know.
+func stages(verbose bool) *slog.Logger {
+	if verbose {
+		return logger(os.Stderr, true)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // size prints bytes for people.
