@@ -43,6 +43,8 @@ func newMount() *cobra.Command {
 	cmd.Flags().StringVar(&f.Tag, "tag", "", "show this tag and never another revision")
 	cmd.Flags().StringVar(&f.root, "root-hash", "", "show this root catalog and never another; no signature is asked for")
 	cmd.Flags().DurationVar(&f.Refresh, "refresh", cell.DefaultRefresh, "time between two looks for a new revision")
+	cmd.Flags().StringVar(&f.Tier, "tier", cell.TierAuto, "how containers are shown trees: auto, image (Linux 6.5) or tree")
+	cmd.Flags().StringVar(&f.RunDir, "run", "", "directory for the image tier's mounts (default mnt in the cache)")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log each request")
 	cmd.MarkFlagsMutuallyExclusive("tag", "root-hash")
 	required(cmd, "url", "name", "cache")
@@ -52,6 +54,9 @@ func newMount() *cobra.Command {
 func runMount(cmd *cobra.Command, f *mountFlags) error {
 	if err := manifest.CheckName(f.Name); err != nil {
 		return misuse(cmd, "--name: %w", err)
+	}
+	if f.Tier != cell.TierAuto && f.Tier != cell.TierImage && f.Tier != cell.TierTree {
+		return misuse(cmd, "--tier %s: it is auto, image or tree", f.Tier)
 	}
 	var err error
 	if f.root != "" {
