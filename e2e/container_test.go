@@ -21,7 +21,7 @@ import (
 // cellDaemon is a rootstock-cell that may be killed and started again on the
 // same cache.
 type cellDaemon struct {
-	t    *testing.T
+	t    testing.TB
 	s    *site
 	dir  string // mountpoint, cache, socket and the plugin's store lie in it
 	args []string
@@ -30,7 +30,7 @@ type cellDaemon struct {
 }
 
 // cell starts a daemon with flags on an empty cache.
-func (s *site) cell(t *testing.T, flags ...string) *cellDaemon {
+func (s *site) cell(t testing.TB, flags ...string) *cellDaemon {
 	t.Helper()
 	dir, err := os.MkdirTemp(s.dir, "cell-")
 	must(t, err)
@@ -49,7 +49,7 @@ func (s *site) cell(t *testing.T, flags ...string) *cellDaemon {
 	return c
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
-func needImageTier(t *testing.T) {
+func needImageTier(t testing.TB) {
 	t.Helper()
 	needRoot(t)
 	if tier(t) != cell.TierImage {

@@ -27,7 +27,7 @@ func TestScriptsOnTreeTier(t *testing.T) {
 }
 
 // tier is the best one this machine has.
-func tier(t *testing.T) string {
+func tier(t testing.TB) string {
 	t.Helper()
 	err := image.Probe(t.Context(), t.TempDir())
 	if errors.Is(err, image.ErrUnsupported) {
