@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 	"github.com/rootstock-cf/rootstock/imagemeta"
@@ -97,7 +98,7 @@ func (t *table) key() cache.Key { return cache.Table(t.repo.o.Name, t.tree) }
 // no longer has the tree.
 func (r *Repository) loadTable(ctx context.Context, id imagemeta.TreeID) (*table, error) {
 	t := &table{repo: r, tree: id}
-	f, err := r.o.Cache.StorePath(ctx, t.key(), func(ctx context.Context, path string) error { return r.copyTable(ctx, id, path) })
+	f, err := t.file(ctx)
 	if err == nil {
 		defer f.Close() //nolint:errcheck // the mapping stays
 		err = t.mapFile(f)
@@ -108,6 +109,45 @@ func (r *Repository) loadTable(ctx context.Context, id imagemeta.TreeID) (*table
 		return nil, fmt.Errorf("objects table of tree %s: %w", id, err)
 	}
 	return t, nil
+}
+
+func (t *table) file(ctx context.Context) (*os.File, error) {
+	c := t.repo.o.Cache
+	for range 2 {
+		if f, ok := c.Lookup(ctx, t.key()); ok {
+			return f, nil
+		}
+		if named, err := t.repo.nameTable(ctx, t); err != nil {
+			return nil, err
+		} else if !named {
+			break
+		}
+	}
+	return c.StorePath(ctx, t.key(), func(ctx context.Context, path string) error { return t.repo.copyTable(ctx, t.tree, path) })
+}
+
+// nameTable fetches a table and gives its content the table's name. It reports
+// false for one in pieces, which has to be copied.
+func (r *Repository) nameTable(ctx context.Context, t *table) (bool, error) {
+	n, _, err := r.Find(ctx, treeFile(t.tree, objectsFile))
+	if err != nil {
+		return false, err
+	}
+	p, err := r.at(ctx, n)
+	if err != nil {
+		return false, err
+	}
+	st, hash := p.stat(), p.index.Hash(p.row)
+	p.release()
+	if st.Flags&(catalog.Chunked|catalog.External) != 0 || st.Size > maxTable {
+		return false, nil
+	}
+	c, err := r.Open(ctx, n)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close() //nolint:errcheck // read only
+	return r.o.Cache.Alias(cache.Object(hash, st.Compression), t.key())
 }
 
 func (r *Repository) copyTable(ctx context.Context, id imagemeta.TreeID, path string) error {

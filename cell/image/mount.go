@@ -30,12 +30,12 @@ func parseTreeName(name string) (imagemeta.TreeID, bool) {
 
 func imageKey(id imagemeta.TreeID) cache.Key { return cache.Image(id, erofs.Version) }
 
-// mount mounts x's image, writing it first if the cache does not hold it. x's
-// work is held.
-func (t *Tier) mount(ctx context.Context, r *client.Repository, x *tree) error {
+// mount mounts x's image, writing it first if the cache does not hold it; table
+// waits until the tree's contents can be found. x's work is held.
+func (t *Tier) mount(ctx context.Context, r *client.Repository, x *tree, table func() error) error {
 	key := imageKey(x.id)
 	t.o.Cache.Pin(key)
-	err := t.mountPinned(ctx, r, x)
+	err := t.mountPinned(ctx, r, x, table)
 	if err != nil {
 		t.o.Cache.Unpin(key)
 		return fmt.Errorf("image of tree %s: %w", x.id, err)
@@ -45,9 +45,9 @@ func (t *Tier) mount(ctx context.Context, r *client.Repository, x *tree) error {
 	return nil
 }
 
-func (t *Tier) mountPinned(ctx context.Context, r *client.Repository, x *tree) error {
+func (t *Tier) mountPinned(ctx context.Context, r *client.Repository, x *tree, table func() error) error {
 	f, err := t.o.Cache.StorePath(ctx, imageKey(x.id), func(ctx context.Context, path string) error {
-		return t.write(ctx, r, x.id, path)
+		return t.write(ctx, r, x.id, path, table)
 	})
 	if err != nil {
 		return err
@@ -65,15 +65,25 @@ func (t *Tier) mountPinned(ctx context.Context, r *client.Repository, x *tree) e
 
 // write makes the image of a tree at path, out of a listing that is the tree's
 // and contents that its table has.
-func (t *Tier) write(ctx context.Context, r *client.Repository, id imagemeta.TreeID, path string) error {
+func (t *Tier) write(ctx context.Context, r *client.Repository, id imagemeta.TreeID, path string, table func() error) error {
 	entries, err := r.Listing(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err := t.contents.Covers(r, id, entries); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- the cache's own directory
+	covered := make(chan error, 1)
+	go func() {
+		err := table()
+		if err == nil {
+			err = t.contents.Covers(r, id, entries)
+		}
+		covered <- err
+	}()
+	err = writeImage(path, entries)
+	return errors.Join(<-covered, err)
+}
+
+func writeImage(path string, entries []imagemeta.Entry) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- our own directory
 	if err != nil {
 		return fmt.Errorf("%w: %w", cache.ErrCannotStore, err)
 	}

@@ -65,15 +65,10 @@ func writeProbe(image, layer string, data []byte) error {
 	if err := os.WriteFile(content, data, 0o400); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(image, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- our own directory
-	if err != nil {
-		return err
-	}
-	_, err = erofs.Write(f, []imagemeta.Entry{
+	return writeImage(image, []imagemeta.Entry{
 		{Mode: modeDir | 0o755},
 		{Path: "file", Mode: modeRegular | 0o644, Size: int64(len(data)), Content: id},
 	})
-	return errors.Join(err, f.Close())
 }
 
 const (

@@ -46,7 +46,9 @@ type Options struct {
 	// mounted below it, so it must be where the mount namespaces of those
 	// who start containers see mounts appear.
 	Dir string
-	Log *slog.Logger
+	// Retry is the time between two tries to get what held trees lack; 15 s.
+	Retry time.Duration
+	Log   *slog.Logger
 }
 
 // Layers are what an overlay on a tree is made of.
@@ -85,6 +87,9 @@ func Open(ctx context.Context, o Options) (*Tier, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Retry <= 0 {
+		o.Retry = 15 * time.Second
 	}
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -176,13 +181,17 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
 		return context.Cause(ctx)
 	}
 	defer x.unlock()
-	if err := t.use(ctx, r, x); err != nil {
-		return err
-	}
+	// Table and image come at the same time.
+	table := sync.OnceValue(func() error { return t.use(ctx, r, x) })
 	if x.adopt(t); x.mounted {
-		return nil
+		return table()
 	}
-	return t.mount(ctx, r, x)
+	go table() //nolint:errcheck // the one below says it again
+	err := t.mount(ctx, r, x, table)
+	if terr := table(); terr != nil {
+		return terr
+	}
+	return err
 }
 
 // use is called with x's work held.
@@ -242,9 +251,6 @@ func (x *tree) unused() bool {
 	return true
 }
 
-// retryPause is the time between two tries to get what held trees lack.
-const retryPause = 15 * time.Second
-
 // retry gets the tables that Hold could not.
 func (t *Tier) retry(ctx context.Context) {
 	said := map[imagemeta.TreeID]bool{}
@@ -264,7 +270,7 @@ func (t *Tier) retry(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(retryPause):
+		case <-time.After(t.o.Retry):
 		}
 	}
 }

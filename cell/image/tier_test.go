@@ -75,7 +75,7 @@ func (h *host) start() {
 	var err error
 	h.cache, err = cache.Open(h.dir, cache.Options{SyncInterval: -1})
 	check(h.t, err)
-	h.tier, err = image.Open(h.t.Context(), image.Options{Cache: h.cache, Log: slog.New(slog.NewTextHandler(&h.log, nil))})
+	h.tier, err = image.Open(h.t.Context(), image.Options{Cache: h.cache, Retry: 10 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&h.log, nil))})
 	if err != nil {
 		h.cache.Close()
 		if errors.Is(err, image.ErrUnsupported) {
@@ -381,6 +381,10 @@ func TestRestart(t *testing.T) {
 	h.start()
 	r = reopen(t, h, s)
 	h.tier.Hold(t.Context(), r, keep)
+	// Its contents are known at once.
+	if _, err := os.Lstat(filepath.Join(h.dir, "mnt/objects", object.ContentOf([]byte("b")).CachePath())); err != nil {
+		t.Errorf("content of a held tree: %v", err)
+	}
 	check(t, h.tier.Sweep(t.Context()))
 	if got := h.mounts(); len(got) != 1 || !strings.HasPrefix(got[0], kept.Tree) {
 		t.Errorf("mounted: %v", got)
@@ -398,6 +402,34 @@ func TestRestart(t *testing.T) {
 	h.tier.Release(r, keep)
 	if got := h.mounts(); len(got) != 0 {
 		t.Errorf("still mounted: %v", got)
+	}
+}
+
+// A held tree whose table cannot be had is tried again until it can.
+func TestHoldBeforeTheServerIsThere(t *testing.T) {
+	s := teststratum.New(t, "image.example.org")
+	res := s.Files("demo", "1", map[string][]byte{"a": []byte("a")})
+	h := newHost(t)
+	h.start()
+	r, id := h.open(s), treeID(t, res.Tree)
+	s.Fault(http.NotFound)
+	h.tier.Hold(t.Context(), r, id)
+	file := filepath.Join(h.dir, "mnt/objects", object.ContentOf([]byte("a")).CachePath())
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("before: %v", err)
+	}
+	s.Fault(nil)
+	deadline := time.Now().Add(30 * time.Second)
+	for _, err := os.Lstat(file); err != nil; _, err = os.Lstat(file) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	wantRead(t, file, "a")
+	h.tier.Release(r, id)
+	if _, err := os.Lstat(h.dir + "/mnt/trees/" + id.String()); err == nil || h.tier.Stats().Trees != 0 {
+		t.Error("still held")
 	}
 }
 
