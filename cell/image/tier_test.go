@@ -547,6 +547,7 @@ func TestProbe(t *testing.T) {
 		check(t, os.MkdirAll(filepath.Join(dir, d), 0o700))
 		check(t, unix.Mount("none", filepath.Join(dir, d), "tmpfs", 0, "size=16k"))
 	}
+	check(t, os.WriteFile(filepath.Join(dir, "probe/image"), nil, 0o600))
 	if err := image.Probe(t.Context(), dir); err != nil && !errors.Is(err, image.ErrUnsupported) {
 		t.Error(err)
 	}
