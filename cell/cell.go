@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -61,6 +62,10 @@ type Options struct {
 	Owner *client.Owner
 	// Getenv expands $(VAR) in symbolic links; nil is the environment.
 	Getenv func(string) (string, bool)
+	// Tier is how containers are shown trees: [TierAuto] by default.
+	Tier string
+	// RunDir is where the image tier mounts; "" is mnt in CacheDir.
+	RunDir string
 
 	// Refresh is the time between two looks for a new revision; 0 is
 	// DefaultRefresh, or the repository's own TTL if FollowTTL. MaxTTL, if
@@ -83,6 +88,9 @@ type Cell struct {
 	fs    *tree.FS
 	conn  *fusefs.Conn
 	pins  *pins
+
+	images  *image.Tier // nil: the tree tier
+	tierWhy string
 }
 
 // Mount verifies the repository and mounts it. What it opened is closed by Run
@@ -126,9 +134,13 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 	}); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}
-	if c.pins, err = loadPins(filepath.Join(c.repo.StateDir(), "containers.json"), c.repo); err != nil {
+	if err = c.chooseTier(ctx); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}
+	if c.pins, err = loadPins(ctx, filepath.Join(c.repo.StateDir(), "containers.json"), standing{c.repo, c.images}); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+	}
+	c.sweepTrees(ctx)
 	c.fs = tree.New(c.repo, tree.Options{})
 	if c.conn, err = fusefs.Mount(ctx, c.fs, fusefs.Options{
 		Mountpoint: o.Mountpoint, FSName: o.Name, NoXAttrs: !c.repo.AnyXAttrs(), Log: o.Log,
@@ -156,6 +168,9 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		defer cancel()
 		return c.conn.Serve(ctx)
 	})
+	if c.images != nil {
+		g.Go(func() error { return c.images.Serve(ctx) })
+	}
 	if c.o.Socket != "" {
 		l, err := control.Listen(c.o.Socket)
 		if err != nil {
@@ -176,6 +191,9 @@ func (c *Cell) close() {
 	}
 	if c.fs != nil {
 		c.fs.Close()
+	}
+	if c.images != nil {
+		c.images.Close()
 	}
 	if c.repo != nil {
 		c.repo.Close()

@@ -9,7 +9,9 @@ import (
 // Status is the document of `rootstock-cell status --json` (docs/cli.md).
 type Status struct {
 	WorkerPID    int                `json:"worker_pid"`
-	Tier         string             `json:"tier"`
+	Tier         string             `json:"tier"`        // image or tree
+	TierReason   string             `json:"tier_reason"` // why that one
+	Images       *ImageStatus       `json:"images,omitempty"`
 	Repositories []RepositoryStatus `json:"repositories"`
 	Cache        CacheStatus        `json:"cache"`
 }
@@ -35,6 +37,13 @@ type RepositoryStatus struct {
 	Requests       uint64     `json:"fuse_requests"`
 }
 
+// ImageStatus is the image tier. Counts are since the daemon started.
+type ImageStatus struct {
+	Trees    int    `json:"trees"`         // held by containers
+	Requests uint64 `json:"fuse_requests"` // for contents that were not cached
+	Failures uint64 `json:"failures"`      // of them, answered with an I/O error
+}
+
 // CacheStatus is the cell's cache. Sizes are bytes.
 type CacheStatus struct {
 	Directory string `json:"directory"`
@@ -58,7 +67,7 @@ func (c *Cell) Status(context.Context) (any, error) {
 	}
 	return Status{
 		WorkerPID: os.Getpid(),
-		Tier:      "tree",
+		Tier:      c.tier(), TierReason: c.tierWhy, Images: c.imageStatus(),
 		Repositories: []RepositoryStatus{{
 			Name: r.Name, Revision: r.Revision, RootHash: r.RootHash.String(), Mountpoint: c.conn.Mountpoint(),
 			Published: known(r.Published), WhitelistEnd: known(r.WhitelistEnd), Offline: r.Offline, Fixed: r.Fixed,
