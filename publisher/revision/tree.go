@@ -54,17 +54,47 @@ func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry, xatt
 	if err != nil {
 		return Tree{}, err
 	}
+	var root catalog.Entry
+	first := true
+	err = b.rows(entries, xattrs, func(path string, row *catalog.Entry) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := o.w.Add(path, row); err != nil {
+			return fmt.Errorf("%q: %w", path, err)
+		}
+		if !first {
+			return nil
+		}
+		first, root = false, *row
+		return o.w.Add(b.path(Marker), &b.tx.marker)
+	})
+	if err != nil {
+		return Tree{}, err
+	}
+	return b.seal(ctx, o, root)
+}
+
+// Rows calls fn with every row that the catalogs of a tree mounted at prefix
+// have of their own accord, in the listing's order: all but the markers and,
+// where large trees are split, the second rows of transition points. Whoever
+// checks a tree compares with these. xattrs are those added to the root.
+func Rows(prefix string, entries []imagemeta.Entry, contents Contents, xattrs []catalog.XAttr, fn func(path string, row *catalog.Entry) error) error {
+	if len(entries) == 0 || entries[0].Path != "" {
+		return fmt.Errorf("%w: the listing does not begin with its root", imagemeta.ErrInvalid)
+	}
+	b := &treeBuilder{prefix: prefix, contents: contents}
+	return b.rows(entries, xattrs, fn)
+}
+
+func (b *treeBuilder) rows(entries []imagemeta.Entry, xattrs []catalog.XAttr, fn func(path string, row *catalog.Entry) error) error {
 	subdirs, groups := survey(entries)
 	next := map[linkSet]uint32{}
-	var root catalog.Entry
 	for i := range entries {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return Tree{}, ctx.Err()
-		}
 		e := &entries[i]
 		row, err := b.row(e)
 		if err != nil {
-			return Tree{}, err
+			return err
 		}
 		switch {
 		case row.IsDir():
@@ -82,20 +112,14 @@ func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry, xatt
 			row.Flags = catalog.NestedRoot
 			row.Name = base(b.prefix)
 			if row.XAttrs, err = merge(row.XAttrs, xattrs); err != nil {
-				return Tree{}, err
+				return err
 			}
-			root = row
 		}
-		if err := o.w.Add(b.path(e.Path), &row); err != nil {
-			return Tree{}, fmt.Errorf("%q: %w", e.Path, err)
-		}
-		if i == 0 {
-			if err := o.w.Add(b.path(Marker), &b.tx.marker); err != nil {
-				return Tree{}, err
-			}
+		if err := fn(b.path(e.Path), &row); err != nil {
+			return err
 		}
 	}
-	return b.seal(ctx, o, root)
+	return nil
 }
 
 func (b *treeBuilder) seal(ctx context.Context, o *open, root catalog.Entry) (Tree, error) {
