@@ -142,7 +142,7 @@ func (c *collector) ancestor(ctx context.Context, h object.Hash) (object.Hash, i
 	if err != nil {
 		return object.Hash{}, 0, err
 	}
-	defer db.Close() //nolint:errcheck // read only, and temporary
+	defer db.Close()                                                          //nolint:errcheck // read only, and temporary
 	modified, _ := strconv.ParseInt(db.Properties()["last_modified"], 10, 64) //nolint:errcheck // unknown is long ago
 	return db.Previous(), modified, nil
 }

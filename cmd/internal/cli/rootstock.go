@@ -20,6 +20,8 @@ func NewRootstock() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
+	cmd.AddCommand(newCheck(), newGC())
+	cmd.AddCommand(newRecompress())
 	return cmd
 }
 
