@@ -32,11 +32,12 @@ type node struct {
 	links []linkRow
 }
 
-// nodeKey names a catalog under its path: the same catalog at another path is
-// wrong there.
+// nodeKey names a catalog under its path, with the size that is stated: the
+// same catalog at another path, or of another size, is wrong there.
 type nodeKey struct {
 	path string
 	hash object.Hash
+	size int64
 }
 
 // linkRow is a symbolic link outside all trees.
@@ -53,14 +54,14 @@ func (c *checker) walk(ctx context.Context, roots []root) []start {
 	var wg sync.WaitGroup
 	starts := make([]start, len(roots))
 	for i, r := range roots {
-		starts[i] = start{r, c.visit(ctx, &wg, nodeKey{"", r.hash}, r.size, false)}
+		starts[i] = start{r, c.visit(ctx, &wg, nodeKey{"", r.hash, r.size}, false)}
 	}
 	wg.Wait()
 	return starts
 }
 
 // visit starts a catalog and those below it, unless that has happened.
-func (c *checker) visit(ctx context.Context, wg *sync.WaitGroup, key nodeKey, size int64, inner bool) *node {
+func (c *checker) visit(ctx context.Context, wg *sync.WaitGroup, key nodeKey, inner bool) *node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.nodes[key]; n != nil {
@@ -70,10 +71,10 @@ func (c *checker) visit(ctx context.Context, wg *sync.WaitGroup, key nodeKey, si
 	c.nodes[key] = n
 	wg.Go(func() {
 		c.workers <- struct{}{}
-		nested := c.catalog(ctx, n, size)
+		nested := c.catalog(ctx, n)
 		<-c.workers
 		for _, child := range nested {
-			n.children = append(n.children, c.visit(ctx, wg, nodeKey{child.Path, child.Hash}, child.Size, n.inner || !n.tree.IsZero()))
+			n.children = append(n.children, c.visit(ctx, wg, nodeKey{child.Path, child.Hash, child.Size}, n.inner || !n.tree.IsZero()))
 		}
 	})
 	return n
@@ -81,12 +82,12 @@ func (c *checker) visit(ctx context.Context, wg *sync.WaitGroup, key nodeKey, si
 
 // catalog checks one catalog by itself and returns those nested in it that can
 // be gone on with.
-func (c *checker) catalog(ctx context.Context, n *node, size int64) []catalog.Nested {
+func (c *checker) catalog(ctx context.Context, n *node) []catalog.Nested {
 	if ctx.Err() != nil {
 		return nil
 	}
 	here := at{show(n.path), name(n.hash, object.Catalog)}
-	file, _, err := stored.FetchCatalog(ctx, c.o.Store, c.dir, n.hash, size)
+	file, _, err := stored.FetchCatalog(ctx, c.o.Store, c.dir, n.hash, n.size)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.unreadable(Catalog, here, err)

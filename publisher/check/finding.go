@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -124,7 +125,12 @@ func (c *checker) unreadable(k Kind, w at, err error) {
 		c.find(Missing, w, "is not there")
 		return
 	}
-	c.find(k, w, "%v", err)
+	// The object is named already.
+	text := err.Error()
+	if _, after, ok := strings.Cut(text, w.object+": "); ok && strings.HasPrefix(text, "read ") {
+		text = after
+	}
+	c.find(k, w, "%s", text)
 }
 
 // show is the path of a catalog's root for people.
