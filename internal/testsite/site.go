@@ -49,6 +49,8 @@ type Site struct {
 	// now is the clock, which each look moves a second.
 	mu  sync.Mutex
 	now time.Time
+
+	stamped map[string]time.Time // by path: what Stamp did
 }
 
 type pair struct {
@@ -75,7 +77,7 @@ func New(t testing.TB, settings publisher.Settings) *Site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	s := &Site{Dir: dir, Store: st, Keys: p.keys, Master: p.master, t: t, now: time.Now().Add(-time.Hour).Truncate(time.Second)}
+	s := &Site{Dir: dir, Store: st, Keys: p.keys, Master: p.master, t: t, now: time.Now().Add(-time.Hour).Truncate(time.Second), stamped: map[string]time.Time{}}
 	s.Options = publisher.Options{Store: st, Keys: s.Keys, TempDir: t.TempDir(), IndexDir: t.TempDir(), Now: s.Now}
 	s.check(publisher.Init(t.Context(), s.Options, settings, s.Master))
 	return s
@@ -90,7 +92,7 @@ func (s *Site) Clone(t testing.TB) *Site {
 			return err
 		}
 		to := dir + strings.TrimPrefix(path, s.Dir)
-		if e.IsDir() {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".rootstock") {
 			return nil
 		}
 		if err := os.Link(path, to); !errors.Is(err, fs.ErrNotExist) {
@@ -109,7 +111,7 @@ func (s *Site) Clone(t testing.TB) *Site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	c := &Site{Dir: dir, Store: st, Keys: s.Keys, Master: s.Master, Options: s.Options, t: t, now: s.now}
+	c := &Site{Dir: dir, Store: st, Keys: s.Keys, Master: s.Master, Options: s.Options, t: t, now: s.now, stamped: map[string]time.Time{}}
 	c.Options.Store, c.Options.Now = st, c.Now
 	return c
 }
@@ -122,12 +124,20 @@ func (s *Site) Now() time.Time {
 	return s.now
 }
 
-// Sleep moves the clock, and makes every file of the store as much older.
+// Sleep moves the clock.
 func (s *Site) Sleep(d time.Duration) {
 	s.t.Helper()
+	s.Stamp()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.now = s.now.Add(d)
-	s.mu.Unlock()
+}
+
+// Stamp makes objects that were put since the last time as old as the site's
+// clock says.
+func (s *Site) Stamp() {
+	s.t.Helper()
+	now := s.Now()
 	s.check(filepath.WalkDir(filepath.Join(s.Dir, "data"), func(path string, e os.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
@@ -136,7 +146,11 @@ func (s *Site) Sleep(d time.Duration) {
 		if err != nil {
 			return err
 		}
-		return os.Chtimes(path, time.Time{}, info.ModTime().Add(-d))
+		if t, ok := s.stamped[path]; ok && t.Equal(info.ModTime()) {
+			return nil
+		}
+		s.stamped[path] = now
+		return os.Chtimes(path, time.Time{}, now)
 	}))
 }
 
@@ -192,6 +206,20 @@ func Tar(t testing.TB, entries ...Entry) []byte {
 // Rootfs publishes a root file system.
 func (s *Site) Rootfs(name, version string, entries ...Entry) *publisher.Result {
 	s.t.Helper()
+	r, err := s.rootfs(name, version, entries...)
+	s.check(err)
+	return r
+}
+
+// TryRootfs is Rootfs where publishing may fail.
+func (s *Site) TryRootfs(name, version string, entries ...Entry) error {
+	s.t.Helper()
+	_, err := s.rootfs(name, version, entries...)
+	return err
+}
+
+func (s *Site) rootfs(name, version string, entries ...Entry) (*publisher.Result, error) {
+	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "rootfs.tar")
 	s.check(os.WriteFile(file, Tar(s.t, entries...), 0o600))
 	src, err := source.OpenRootfs(s.t.Context(), file, source.Options{})
@@ -212,15 +240,16 @@ func (s *Site) Image(name, tag string, entries ...Entry) *publisher.Result {
 	s.check(path.AppendImage(img))
 	src, err := source.OpenImage(s.t.Context(), "oci:"+dir, source.Options{})
 	s.check(err)
-	return s.publish(reference.Reference{Kind: reference.Images, Name: "registry.example/" + name, Version: tag}, src)
-}
-
-func (s *Site) publish(ref reference.Reference, src *source.Source) *publisher.Result {
-	s.t.Helper()
-	defer src.Close()
-	p, err := publisher.Open(s.t.Context(), s.Options)
-	s.check(err)
-	r, err := p.Publish(s.t.Context(), publisher.Job{Reference: ref, Source: src})
+	r, err := s.publish(reference.Reference{Kind: reference.Images, Name: "registry.example/" + name, Version: tag}, src)
 	s.check(err)
 	return r
+}
+
+func (s *Site) publish(ref reference.Reference, src *source.Source) (*publisher.Result, error) {
+	defer src.Close()
+	p, err := publisher.Open(s.t.Context(), s.Options)
+	if err != nil {
+		return nil, err
+	}
+	return p.Publish(s.t.Context(), publisher.Job{Reference: ref, Source: src})
 }
