@@ -44,12 +44,33 @@ type Options struct {
 
 	// At most one of these fixes what is shown.
 	Tag      string
+	Date     time.Time // the newest tagged revision not younger
 	RootHash object.Hash
 
+	// Network has time limits, retries and fallback proxies; its Servers and
+	// Proxies are taken from above.
+	Network fetch.Config
+	// External are the base URLs of files that lie outside the repository,
+	// ExternalProxies the way there; none refuses such files.
+	External        []string
+	ExternalProxies string
+	// Blacklist is a file of withdrawn certificates and revisions, read again
+	// before each verification; "" for none.
+	Blacklist string
+	// Owner is shown as the owner of everything, unless it is nil.
+	Owner *client.Owner
+	// Getenv expands $(VAR) in symbolic links; nil is the environment.
+	Getenv func(string) (string, bool)
+
 	// Refresh is the time between two looks for a new revision; 0 is
-	// DefaultRefresh.
-	Refresh time.Duration
-	Log     *slog.Logger
+	// DefaultRefresh, or the repository's own TTL if FollowTTL. MaxTTL, if
+	// not zero, is an upper limit for the latter.
+	Refresh   time.Duration
+	FollowTTL bool
+	MaxTTL    time.Duration
+	// Still stays with the revision that was found first.
+	Still bool
+	Log   *slog.Logger
 }
 
 // Cell is a mounted repository. Run serves it.
@@ -57,6 +78,7 @@ type Cell struct {
 	o     Options
 	cache *cache.Cache
 	stack *fetch.Stack
+	extra *fetch.Stack // of external files; nil without
 	repo  *client.Repository
 	fs    *tree.FS
 	conn  *fusefs.Conn
@@ -66,11 +88,14 @@ type Cell struct {
 // Mount verifies the repository and mounts it. What it opened is closed by Run
 // or, if it returns an error, by itself.
 func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
-	if o.Refresh == 0 {
+	if o.Refresh == 0 && !o.FollowTTL {
 		o.Refresh = DefaultRefresh
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Getenv == nil {
+		o.Getenv = os.LookupEnv
 	}
 	c := &Cell{o: o}
 	defer func() {
@@ -78,15 +103,26 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			c.close()
 		}
 	}()
-	if c.stack, err = fetch.New(fetch.Config{Servers: o.Servers, Proxies: o.Proxies}); err != nil {
+	network := o.Network
+	network.Servers, network.Proxies = o.Servers, o.Proxies
+	if c.stack, err = fetch.New(network); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+	}
+	var external fetch.Fetcher
+	if len(o.External) > 0 {
+		network.Servers, network.Proxies, network.FallbackProxies = o.External, o.ExternalProxies, ""
+		if c.extra, err = fetch.New(network); err != nil {
+			return nil, fmt.Errorf("mount %s: external files: %w", o.Name, err)
+		}
+		external = c.extra
 	}
 	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Log: o.Log}); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}
 	if c.repo, err = client.Open(ctx, client.Options{
 		Name: o.Name, Fetcher: c.stack, Trust: manifest.Trust{Keys: o.Keys}, Cache: c.cache,
-		Tag: o.Tag, RootHash: o.RootHash, Getenv: os.LookupEnv, Log: o.Log,
+		Tag: o.Tag, Date: o.Date, RootHash: o.RootHash, Still: o.Still, External: external, Owner: o.Owner,
+		Blacklist: blacklistOf(o.Blacklist), Getenv: o.Getenv, Log: o.Log,
 	}); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}
@@ -129,10 +165,7 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		server := &control.Server{Lowers: c, Reports: c, Log: c.o.Log}
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
-	g.Go(func() error {
-		c.follow(ctx)
-		return nil
-	})
+	g.Go(func() error { return c.follow(ctx) })
 	ready()
 	return g.Wait()
 }
@@ -154,5 +187,8 @@ func (c *Cell) close() {
 	}
 	if c.stack != nil {
 		c.stack.Close()
+	}
+	if c.extra != nil {
+		c.extra.Close()
 	}
 }

@@ -20,6 +20,9 @@ func (c *Cell) Lower(ctx context.Context, r control.LowerRequest) (control.Lower
 	if r.Ref.Repository != "" && r.Ref.Repository != c.o.Name {
 		return control.Lower{}, fmt.Errorf("%w: this cell does not mount %s, only %s", control.ErrNotFound, r.Ref.Repository, c.o.Name)
 	}
+	if err := c.repo.Trusted(); err != nil {
+		return control.Lower{}, fmt.Errorf("%w: %w", control.ErrUnavailable, err)
+	}
 	found, err := resolver{c.repo}.resolve(ctx, r.Ref)
 	if err != nil {
 		return control.Lower{}, kind(err)

@@ -23,7 +23,9 @@ type RepositoryStatus struct {
 	Published      *time.Time `json:"published,omitempty"`
 	WhitelistEnd   *time.Time `json:"whitelist_end,omitempty"`
 	Offline        bool       `json:"offline"`
-	Fixed          bool       `json:"fixed"` // by tag or root hash
+	Fixed          bool       `json:"fixed"`               // by tag, date or root hash
+	Withdrawn      bool       `json:"withdrawn"`           // the blacklist names what is shown
+	Untrusted      string     `json:"untrusted,omitempty"` // why no new container gets a tree
 	Catalogs       int        `json:"catalogs"`
 	Containers     int        `json:"containers"`
 	FetchedObjects int64      `json:"fetched_objects"` // requests that brought something
@@ -50,12 +52,17 @@ type CacheStatus struct {
 // Status implements control.Reporter.
 func (c *Cell) Status(context.Context) (any, error) {
 	r, n, s := c.repo.Status(), c.stack.Network().Totals, c.cache.Stats()
+	untrusted := ""
+	if err := c.repo.Trusted(); err != nil {
+		untrusted = err.Error()
+	}
 	return Status{
 		WorkerPID: os.Getpid(),
 		Tier:      "tree",
 		Repositories: []RepositoryStatus{{
 			Name: r.Name, Revision: r.Revision, RootHash: r.RootHash.String(), Mountpoint: c.conn.Mountpoint(),
 			Published: known(r.Published), WhitelistEnd: known(r.WhitelistEnd), Offline: r.Offline, Fixed: r.Fixed,
+			Withdrawn: r.Withdrawn, Untrusted: untrusted,
 			Catalogs: r.Catalogs, Containers: len(c.pins.list()),
 			FetchedObjects: n.Requests - n.Failures, FetchedBytes: n.Bytes, FetchFailures: n.Failures,
 			IOErrors: r.IOErrors, Requests: c.conn.Stats().Requests,

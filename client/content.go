@@ -36,7 +36,7 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	r.opens.Add(1)
 	s := source{r: r, from: r.o.Fetcher, compression: st.Compression}
 	if st.Flags&catalog.External != 0 {
-		name := p.slot.mount + p.index.Path(p.row)[len(p.index.RootPrefix()):]
+		name := p.path()
 		if r.o.External == nil {
 			return nil, r.failed(ctx, fmt.Errorf("%w: %s: no address for external files is configured", ErrExternal, name))
 		}
