@@ -24,6 +24,8 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newDiff(), newExplain())
 	cmd.AddCommand(newWhitelist(), newResign())
+	cmd.AddCommand(newCheck(), newGC())
+	cmd.AddCommand(newRecompress())
 	return cmd
 }
 
