@@ -227,7 +227,7 @@ func fuzz(f *testing.F, path string, mode uint32, seeds ...string) {
 }
 
 func FuzzDpkg(f *testing.F) { fuzz(f, "var/lib/dpkg/status", regular, debianStatus) }
-func FuzzAPK(f *testing.F) { fuzz(f, "lib/apk/db/installed", regular, "P:musl\nV:1.2.4-r2\nL:MIT\n\n") }
+func FuzzAPK(f *testing.F)  { fuzz(f, "lib/apk/db/installed", regular, "P:musl\nV:1.2.4-r2\nL:MIT\n\n") }
 
 func FuzzReceipt(f *testing.F) {
 	fuzz(f, "receipt.cflinuxfs4.x86_64", regular, receiptText)
