@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -137,8 +138,16 @@ func readPassword(r io.Reader) (string, error) {
 	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
+// softLimit is where the garbage collector begins to work harder, in bytes. What
+// a publish holds is bounded by its workers' buffers; this keeps what it has
+// finished with from doubling that.
+const softLimit = 192 << 20
+
 func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
 	ctx := cmd.Context()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softLimit)
+	}
 	p, err := f.open(ctx)
 	if err != nil {
 		return err
