@@ -2,9 +2,7 @@ package publisher
 
 import (
 	"context"
-	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,28 +26,12 @@ type Listed struct {
 // List names every tree of the repository's newest revision, by kind, name and
 // version. It believes the store: it checks hashes, not signatures.
 func List(ctx context.Context, st store.Store, tempDir string) ([]Listed, error) {
-	h, err := readHead(ctx, st)
+	r, err := OpenReader(ctx, st, tempDir)
 	if err != nil {
 		return nil, err
 	}
-	tx, err := revision.Begin(ctx, revision.Root{Hash: h.manifest.RootCatalog, Size: h.manifest.CatalogSize},
-		revision.Options{Store: st, Algorithm: h.settings.Algorithm, Compression: h.settings.Compression, TempDir: tempDir, Now: time.Now()})
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Close()
-	l := lister{tx: tx}
-	top, err := tx.List(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	for i := range top {
-		if err := l.top(ctx, &top[i]); err != nil {
-			return nil, fmt.Errorf("list %s: %w", h.manifest.Name, err)
-		}
-	}
-	slices.SortFunc(l.all, func(a, b Listed) int { return strings.Compare(a.Reference.String(), b.Reference.String()) })
-	return l.all, nil
+	defer r.Close()
+	return r.List(ctx)
 }
 
 type lister struct {

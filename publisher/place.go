@@ -75,8 +75,11 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 		return nil, err
 	}
 	id := t.id.String()
-	beside := "/.rootstock/trees/" + id[:2] + "/" + id
+	beside := treesDir(id)
 	if err := p.file(ctx, tx, t, beside, listingFile, objectsFile); err != nil {
+		return nil, err
+	}
+	if err := fileNotes(ctx, tx, id, t.files); err != nil {
 		return nil, err
 	}
 	if _, ok := t.files[imageFile]; ok {
