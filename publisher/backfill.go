@@ -9,6 +9,7 @@ import (
 	"github.com/rootstock-cf/rootstock/inventory/packages"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher/ingest"
+	"github.com/rootstock-cf/rootstock/publisher/revision"
 )
 
 // Backfilled says what [Publisher.Backfill] came to.
@@ -22,116 +23,80 @@ type Backfilled struct {
 // and contents back from the store and makes one revision, or none if no notes
 // are missing.
 func (p *Publisher) Backfill(ctx context.Context, wanted func(Listed) bool) (*Backfilled, error) {
-	r, err := p.backfill(ctx, wanted)
+	done := &Backfilled{}
+	var err error
+	done.Revision, err = p.edit(ctx, "note packages", func(ctx context.Context, h *head, tx *revision.Tx) (bool, error) {
+		v := &view{st: p.o.Store, tx: tx}
+		all, err := v.all(ctx)
+		if err != nil {
+			return false, err
+		}
+		seen := map[string]bool{}
+		for _, l := range all {
+			if seen[l.Tree] || !wanted(l) {
+				continue
+			}
+			seen[l.Tree] = true
+			if lacks, err := v.lacksNotes(ctx, l.Tree); err != nil || !lacks {
+				if err != nil {
+					return false, err
+				}
+				continue
+			}
+			if err := p.noteAgain(ctx, h, v, l.Tree); err != nil {
+				return false, fmt.Errorf("%s: %w", l.Reference, err)
+			}
+			done.Trees = append(done.Trees, l.Tree)
+		}
+		if len(done.Trees) == 0 {
+			return false, nil
+		}
+		return true, putEmpty(ctx, p.o.Store, h.settings)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("note packages: %w", err)
 	}
-	return r, nil
+	return done, nil
 }
 
-func (p *Publisher) backfill(ctx context.Context, wanted func(Listed) bool) (*Backfilled, error) {
-	unlock, err := p.o.Store.Lock(ctx, owner())
-	if err != nil {
-		return nil, err
-	}
-	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
-	h, err := p.head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tx, err := p.begin(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Close()
-	r := &Reader{p.o.Store, h, tx}
-	all, err := r.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	done := &Backfilled{Revision: h.manifest.Revision}
-	seen := map[string]bool{}
-	for _, l := range all {
-		if seen[l.Tree] || !wanted(l) {
-			continue
-		}
-		seen[l.Tree] = true
-		missing, err := p.lacks(ctx, r, l.Tree)
-		if err != nil {
-			return nil, err
-		}
-		if !missing {
-			continue
-		}
-		files, err := p.noteAgain(ctx, r, l.Tree)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", l.Reference, err)
-		}
-		if err := fileNotes(ctx, tx, l.Tree, files); err != nil {
-			return nil, err
-		}
-		done.Trees = append(done.Trees, l.Tree)
-	}
-	if len(done.Trees) > 0 {
-		if err := putEmpty(ctx, p.o.Store, h.settings); err != nil {
-			return nil, err
-		}
-		done.Revision, err = p.commit(ctx, h, tx)
-	}
-	return done, err
-}
-
-// lacks reports whether one of the notes of a tree is missing.
-func (p *Publisher) lacks(ctx context.Context, r *Reader, tree string) (bool, error) {
+// lacksNotes reports whether one of the notes of a tree is missing.
+func (v *view) lacksNotes(ctx context.Context, tree string) (bool, error) {
 	for _, name := range noteFiles {
-		if _, ok, err := r.tx.Lookup(ctx, notesDir(tree)+"/"+name); err != nil || !ok {
+		if _, ok, err := v.tx.Lookup(ctx, ownDir(notesDir, tree)+"/"+name); err != nil || !ok {
 			return true, err
 		}
 	}
 	return false, nil
 }
 
-// noteAgain stores the notes of a tree that is published.
-func (p *Publisher) noteAgain(ctx context.Context, r *Reader, tree string) (map[string]imagemeta.Stored, error) {
+// noteAgain stores and files the notes of a tree that is published.
+func (p *Publisher) noteAgain(ctx context.Context, h *head, v *view, tree string) error {
 	id, err := object.ParseContentID(tree)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	dir := treesDir(tree)
-	listing, ok, err := r.file(ctx, dir+"/"+listingFile, imagemeta.DefaultLimits.Bytes)
-	if err == nil && !ok {
-		err = fmt.Errorf("%s/%s is not there", dir, listingFile)
-	}
+	listing, err := v.listing(ctx, tree)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	entries, got, err := imagemeta.Decode(bytes.NewReader(listing), imagemeta.DefaultLimits)
+	entries, _, err := imagemeta.Decode(bytes.NewReader(listing), imagemeta.DefaultLimits)
 	if err != nil {
-		return nil, fmt.Errorf("listing of %s: %w", tree, err)
+		return fmt.Errorf("listing of tree %s: %w", tree, err)
 	}
-	if got != id {
-		return nil, fmt.Errorf("listing of %s: %w", tree, imagemeta.ErrMismatch)
-	}
-	table, ok, err := r.file(ctx, dir+"/"+objectsFile, imagemeta.DefaultLimits.Bytes)
-	if err == nil && !ok {
-		err = fmt.Errorf("%s/%s is not there", dir, objectsFile)
-	}
+	objects, err := v.objects(ctx, tree)
 	if err != nil {
-		return nil, err
-	}
-	objects, err := imagemeta.OpenObjects(table)
-	if err != nil {
-		return nil, fmt.Errorf("objects of %s: %w", tree, err)
+		return err
 	}
 	files := map[string][]byte{}
 	if err := p.note(ctx, files, packages.New(), id, entries, objects.Lookup); err != nil {
-		return nil, err
+		return err
 	}
-	return p.storeFiles(ctx, files, ingest.Options{
-		Compression: r.head.settings.Compression, Algorithm: r.head.settings.Algorithm,
+	stored, err := p.storeFiles(ctx, files, ingest.Options{
+		Compression: h.settings.Compression, Algorithm: h.settings.Algorithm,
 		Workers: p.o.Workers, Chunking: ingest.DefaultChunking,
 	})
+	if err != nil {
+		return err
+	}
+	return fileNotes(ctx, v.tx, tree, stored)
 }
-
-// treesDir is where a tree's listing and objects table lie.
-func treesDir(tree string) string { return "/.rootstock/trees/" + tree[:2] + "/" + tree }

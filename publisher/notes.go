@@ -25,9 +25,6 @@ const (
 // noteFiles are the notes a publish writes.
 var noteFiles = []string{PackagesNote, SPDXNote, CycloneDXNote}
 
-// notesDir is where the notes of a tree lie. tree is its id in hex.
-func notesDir(tree string) string { return "/.rootstock/notes/" + tree[:2] + "/" + tree }
-
 // watch lets c see the contents a reader of it wants.
 func watch(c *packages.Collector) func(string, uint32, int64) flatten.Watcher {
 	return func(path string, mode uint32, size int64) flatten.Watcher {
@@ -94,7 +91,7 @@ func newest(entries []imagemeta.Entry) time.Time {
 // fileNotes puts the notes among files into the tree's directory of notes,
 // except those that are there.
 func fileNotes(ctx context.Context, tx *revision.Tx, tree string, files map[string]imagemeta.Stored) error {
-	dir := notesDir(tree)
+	dir := ownDir(notesDir, tree)
 	if err := tx.MkdirAll(ctx, dir, catalog.Parent(dir)); err != nil {
 		return err
 	}

@@ -4,33 +4,24 @@ import (
 	"context"
 
 	"github.com/rootstock-cf/rootstock/catalog"
+	"github.com/rootstock-cf/rootstock/publisher/revision"
 )
 
 // Edit makes a revision out of edits that no command makes.
 func Edit(ctx context.Context, o Options, remove string, linkAt, target string) error {
-	p := newPublisher(o)
-	h, err := p.head(ctx)
-	if err != nil {
-		return err
-	}
-	tx, err := p.begin(ctx, h)
-	if err != nil {
-		return err
-	}
-	defer tx.Close()
-	if remove != "" {
-		if err := tx.Remove(ctx, remove); err != nil {
-			return err
+	_, err := newPublisher(o).edit(ctx, "test", func(ctx context.Context, _ *head, tx *revision.Tx) (bool, error) {
+		if remove != "" {
+			if err := tx.Remove(ctx, remove); err != nil {
+				return false, err
+			}
 		}
-	}
-	if linkAt != "" {
+		if linkAt == "" {
+			return true, nil
+		}
 		if err := tx.MkdirAll(ctx, catalog.Parent(linkAt)); err != nil {
-			return err
+			return false, err
 		}
-		if err := tx.Symlink(ctx, linkAt, target); err != nil {
-			return err
-		}
-	}
-	_, err = p.commit(ctx, h, tx)
+		return true, tx.Symlink(ctx, linkAt, target)
+	})
 	return err
 }

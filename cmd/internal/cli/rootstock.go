@@ -20,6 +20,10 @@ func NewRootstock() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
+	cmd.AddCommand(newTag(), newRollback(), newHistory())
+	cmd.AddCommand(newChannel(), newRemove())
+	cmd.AddCommand(newDiff(), newExplain())
+	cmd.AddCommand(newWhitelist(), newResign())
 	return cmd
 }
 
