@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -44,12 +45,37 @@ type Options struct {
 
 	// At most one of these fixes what is shown.
 	Tag      string
+	Date     time.Time // the newest tagged revision not younger
 	RootHash object.Hash
 
+	// Network has time limits, retries and fallback proxies; its Servers and
+	// Proxies are taken from above.
+	Network fetch.Config
+	// External are the base URLs of files that lie outside the repository,
+	// ExternalProxies the way there; none refuses such files.
+	External        []string
+	ExternalProxies string
+	// Blacklist is a file of withdrawn certificates and revisions, read again
+	// before each verification; "" for none.
+	Blacklist string
+	// Owner is shown as the owner of everything, unless it is nil.
+	Owner *client.Owner
+	// Getenv expands $(VAR) in symbolic links; nil is the environment.
+	Getenv func(string) (string, bool)
+	// Tier is how containers are shown trees: [TierAuto] by default.
+	Tier string
+	// RunDir is where the image tier mounts; "" is mnt in CacheDir.
+	RunDir string
+
 	// Refresh is the time between two looks for a new revision; 0 is
-	// DefaultRefresh.
-	Refresh time.Duration
-	Log     *slog.Logger
+	// DefaultRefresh, or the repository's own TTL if FollowTTL. MaxTTL, if
+	// not zero, is an upper limit for the latter.
+	Refresh   time.Duration
+	FollowTTL bool
+	MaxTTL    time.Duration
+	// Still stays with the revision that was found first.
+	Still bool
+	Log   *slog.Logger
 }
 
 // Cell is a mounted repository. Run serves it.
@@ -57,20 +83,27 @@ type Cell struct {
 	o     Options
 	cache *cache.Cache
 	stack *fetch.Stack
+	extra *fetch.Stack // of external files; nil without
 	repo  *client.Repository
 	fs    *tree.FS
 	conn  *fusefs.Conn
 	pins  *pins
+
+	images  *image.Tier // nil: the tree tier
+	tierWhy string
 }
 
 // Mount verifies the repository and mounts it. What it opened is closed by Run
 // or, if it returns an error, by itself.
 func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
-	if o.Refresh == 0 {
+	if o.Refresh == 0 && !o.FollowTTL {
 		o.Refresh = DefaultRefresh
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Getenv == nil {
+		o.Getenv = os.LookupEnv
 	}
 	c := &Cell{o: o}
 	defer func() {
@@ -78,21 +111,36 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			c.close()
 		}
 	}()
-	if c.stack, err = fetch.New(fetch.Config{Servers: o.Servers, Proxies: o.Proxies}); err != nil {
+	network := o.Network
+	network.Servers, network.Proxies = o.Servers, o.Proxies
+	if c.stack, err = fetch.New(network); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+	}
+	var external fetch.Fetcher
+	if len(o.External) > 0 {
+		network.Servers, network.Proxies, network.FallbackProxies = o.External, o.ExternalProxies, ""
+		if c.extra, err = fetch.New(network); err != nil {
+			return nil, fmt.Errorf("mount %s: external files: %w", o.Name, err)
+		}
+		external = c.extra
 	}
 	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Log: o.Log}); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}
 	if c.repo, err = client.Open(ctx, client.Options{
 		Name: o.Name, Fetcher: c.stack, Trust: manifest.Trust{Keys: o.Keys}, Cache: c.cache,
-		Tag: o.Tag, RootHash: o.RootHash, Getenv: os.LookupEnv, Log: o.Log,
+		Tag: o.Tag, Date: o.Date, RootHash: o.RootHash, Still: o.Still, External: external, Owner: o.Owner,
+		Blacklist: blacklistOf(o.Blacklist), Getenv: o.Getenv, Log: o.Log,
 	}); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}
-	if c.pins, err = loadPins(filepath.Join(c.repo.StateDir(), "containers.json"), c.repo); err != nil {
+	if err = c.chooseTier(ctx); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}
+	if c.pins, err = loadPins(ctx, filepath.Join(c.repo.StateDir(), "containers.json"), standing{c.repo, c.images}); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+	}
+	c.sweepTrees(ctx)
 	c.fs = tree.New(c.repo, tree.Options{})
 	if c.conn, err = fusefs.Mount(ctx, c.fs, fusefs.Options{
 		Mountpoint: o.Mountpoint, FSName: o.Name, NoXAttrs: !c.repo.AnyXAttrs(), Log: o.Log,
@@ -120,6 +168,9 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		defer cancel()
 		return c.conn.Serve(ctx)
 	})
+	if c.images != nil {
+		g.Go(func() error { return c.images.Serve(ctx) })
+	}
 	if c.o.Socket != "" {
 		l, err := control.Listen(c.o.Socket)
 		if err != nil {
@@ -129,10 +180,7 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		server := &control.Server{Lowers: c, Reports: c, Log: c.o.Log}
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
-	g.Go(func() error {
-		c.follow(ctx)
-		return nil
-	})
+	g.Go(func() error { return c.follow(ctx) })
 	ready()
 	return g.Wait()
 }
@@ -144,6 +192,9 @@ func (c *Cell) close() {
 	if c.fs != nil {
 		c.fs.Close()
 	}
+	if c.images != nil {
+		c.images.Close()
+	}
 	if c.repo != nil {
 		c.repo.Close()
 	}
@@ -154,5 +205,8 @@ func (c *Cell) close() {
 	}
 	if c.stack != nil {
 		c.stack.Close()
+	}
+	if c.extra != nil {
+		c.extra.Close()
 	}
 }

@@ -14,30 +14,44 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 )
 
-// Lower implements control.Lowers. The tree is pinned by its catalog's hash: a
-// container keeps what it was created with, whatever revisions come.
+// Lower implements control.Lowers. The tree is pinned by its id or its catalog's
+// hash: a container keeps what it was created with, whatever revisions come.
 func (c *Cell) Lower(ctx context.Context, r control.LowerRequest) (control.Lower, error) {
 	if r.Ref.Repository != "" && r.Ref.Repository != c.o.Name {
 		return control.Lower{}, fmt.Errorf("%w: this cell does not mount %s, only %s", control.ErrNotFound, r.Ref.Repository, c.o.Name)
+	}
+	if err := c.repo.Trusted(); err != nil {
+		return control.Lower{}, fmt.Errorf("%w: %w", control.ErrUnavailable, err)
 	}
 	found, err := resolver{c.repo}.resolve(ctx, r.Ref)
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}
-	at, below, err := c.holder(ctx, found.path)
+	n := pin{Container: control.Container{
+		Handle: r.Handle, Ref: r.Ref, Tree: found.lower.Tree, Version: found.lower.Version, Since: time.Now().UTC(),
+	}}
+	done, err := c.imageLower(ctx, n, &found.lower)
+	if !done && err == nil {
+		err = c.treeLower(ctx, n, &found)
+	}
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}
-	if err := c.pins.pin(pin{
-		Container: control.Container{
-			Handle: r.Handle, Ref: r.Ref, Tree: found.lower.Tree, Version: found.lower.Version, Since: time.Now().UTC(),
-		},
-		Catalog: at.Catalog, Size: at.Size,
-	}); err != nil {
-		return control.Lower{}, kind(err)
+	return found.lower, nil
+}
+
+// treeLower makes a tree ready as a directory of the repository's mount.
+func (c *Cell) treeLower(ctx context.Context, n pin, found *resolved) error {
+	at, below, err := c.holder(ctx, found.path)
+	if err != nil {
+		return err
+	}
+	n.Catalog, n.Size = at.Catalog, at.Size
+	if err := c.pins.pin(ctx, n); err != nil {
+		return err
 	}
 	found.lower.Lower = []string{c.conn.Mountpoint() + at.Path + below}
-	return found.lower, nil
+	return nil
 }
 
 // holder returns the tree that holds path and the rest of path below it: a raw

@@ -104,6 +104,9 @@ func (r *Repo) Trust() manifest.Trust {
 	return manifest.Trust{Keys: []*rsa.PublicKey{&r.master.PublicKey}}
 }
 
+// CertificateDER is the release certificate, whose digest is its fingerprint.
+func (r *Repo) CertificateDER() []byte { return r.keys.Certificate.DER }
+
 // Head is the newest manifest.
 func (r *Repo) Head() manifest.Manifest { return r.head }
 
