@@ -60,6 +60,7 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 		"stop":   cmdStop,
 		"tmpfs":  cmdTmpfs,
 		"keys":   cmdKeys,
+		"code":   cmdCode,
 	}
 	testscript.Run(t, p)
 }
