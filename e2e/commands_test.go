@@ -192,3 +192,19 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s ended with %d, not %s", args[1], got, args[0])
 	}
 }
+
+// await COMMAND ARG... runs a command again and again until it succeeds.
+func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(patience); ; {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = ts.MkAbs(".")
+		err := cmd.Run()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v: %v after %s", args, err, patience)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

@@ -68,6 +68,8 @@ var never = map[string][]string{
 	"fusefs":         {"net/http", module + "/client", module + "/publisher"},
 	"rootfsprovider": {module + "/fusefs", module + "/publisher", module + "/client", "net/http"},
 	"client":         {module + "/publisher", module + "/store"},
+	"store":          {module + "/client", module + "/publisher", module + "/replica"},
+	"replica":        {module + "/publisher", module + "/fusefs", module + "/rootfsprovider", "net/http"},
 	"publisher":      {module + "/client", module + "/fusefs", module + "/rootfsprovider"},
 }
 

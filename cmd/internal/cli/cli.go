@@ -97,7 +97,7 @@ func required(cmd *cobra.Command, names ...string) {
 	old := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		for _, n := range names {
-			if f := cmd.Flags().Lookup(n); f.Value.String() == "" {
+			if f := cmd.Flags().Lookup(n); f.Value.String() == "" || f.Value.String() == "[]" {
 				return misuse(cmd, "--%s %s is missing: %s", n, strings.ToUpper(f.Value.Type()), f.Usage)
 			}
 		}
