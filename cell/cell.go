@@ -143,7 +143,7 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 	c.sweepTrees(ctx)
 	c.fs = tree.New(c.repo, tree.Options{})
 	if c.conn, err = fusefs.Mount(ctx, c.fs, fusefs.Options{
-		Mountpoint: o.Mountpoint, FSName: o.Name, NoXAttrs: !c.repo.AnyXAttrs(), Log: o.Log,
+		Mountpoint: o.Mountpoint, FSName: o.Name, Log: o.Log,
 	}); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
 	}

@@ -25,6 +25,8 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newDiff(), newExplain())
 	cmd.AddCommand(newSBOM(), newAudit())
 	cmd.AddCommand(newWhitelist(), newResign())
+	cmd.AddCommand(newCheck(), newGC())
+	cmd.AddCommand(newRecompress())
 	return cmd
 }
 
