@@ -14,7 +14,7 @@ import (
 
 // The lines of `rootstock audit --json`.
 type (
-	affectedLine struct {
+	auditFindingLine struct {
 		MessageType string          `json:"message_type"` // "finding"
 		Advisory    string          `json:"advisory"`
 		Aliases     []string        `json:"aliases,omitempty"`
@@ -130,8 +130,8 @@ func (p *auditPrinter) json() error {
 	return nil
 }
 
-func findingOf(f *audit.Finding) affectedLine {
-	l := affectedLine{
+func findingOf(f *audit.Finding) auditFindingLine {
+	l := auditFindingLine{
 		MessageType: "finding", Advisory: f.Advisory.ID, Aliases: f.Advisory.Aliases, Affected: f.Affected(), Tree: f.Tree.ID,
 		Versions: names(f.Tree), Channels: channelsOf(f.Tree),
 		Packages: packagesOf(f.Hits), Unknown: packagesOf(f.Unknown), NotRead: append([]inventory.Gap{}, f.Gaps...),
