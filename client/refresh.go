@@ -14,6 +14,7 @@ import (
 // An older revision is manifest.ErrRollback. A repository that is fixed by
 // tag, date or root hash never changes.
 func (r *Repository) Refresh(ctx context.Context) (changed bool, err error) {
+	r.checkCatalogs()
 	if r.fixed() {
 		return false, nil
 	}
@@ -21,6 +22,9 @@ func (r *Repository) Refresh(ctx context.Context) (changed bool, err error) {
 	defer r.refresh.Unlock()
 	old := r.head.Load()
 	changed, err = r.refreshLocked(ctx, old)
+	if ctx.Err() == nil {
+		r.accepted(err)
+	}
 	if err != nil && !old.offline && ctx.Err() == nil {
 		next := *old
 		next.offline = true

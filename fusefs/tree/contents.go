@@ -52,6 +52,7 @@ func (c *contents) acquire(ctx context.Context, n view.Node) (*content, error) {
 			return nil, fmt.Errorf("open content of node %d: %w", n, fs.ErrClosed)
 		}
 		e, ok := c.byNode[n]
+		aside := ok && e.place != nil
 		if ok {
 			c.use(e)
 		} else if ctx.Err() == nil {
@@ -76,6 +77,11 @@ func (c *contents) acquire(ctx context.Context, n view.Node) (*content, error) {
 				return nil, ctx.Err()
 			}
 		}
+		if aside && !intact(e.content) {
+			c.forget(e)
+			c.release(e)
+			continue
+		}
 		if e.err == nil {
 			return e, nil
 		}
@@ -83,6 +89,21 @@ func (c *contents) acquire(ctx context.Context, n view.Node) (*content, error) {
 		if !gaveUp(e.err) || ctx.Err() != nil {
 			return nil, e.err
 		}
+	}
+}
+
+// intact asks a content that nobody was reading whether it is still good.
+func intact(v view.Content) bool {
+	k, ok := v.(Keeper)
+	return !ok || k.Intact()
+}
+
+// forget makes e be opened anew for the next one who asks.
+func (c *contents) forget(e *content) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byNode[e.node] == e {
+		delete(c.byNode, e.node)
 	}
 }
 

@@ -47,6 +47,13 @@ type Files interface {
 	Open(ctx context.Context, n view.Node) (view.Content, error)
 }
 
+// Keeper is a [view.Content] that can tell, without waiting, whether it is still
+// good. One that nobody was reading is asked before it is read again, and opened
+// anew if it is not.
+type Keeper interface {
+	Intact() bool
+}
+
 // XAttrs reads extended attributes.
 type XAttrs interface {
 	XAttr(ctx context.Context, n view.Node, name string) ([]byte, error)
