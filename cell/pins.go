@@ -113,6 +113,43 @@ func (s *pins) list() []control.Container {
 	return all
 }
 
+// on returns the handles that stand on a catalog, sorted.
+func (s *pins) on(h object.Hash) (handles []string) {
+	for _, t := range s.trees() {
+		if t.catalog == h {
+			handles = t.handles
+		}
+	}
+	return handles
+}
+
+// pinnedTree is a tree and who stands on it.
+type pinnedTree struct {
+	catalog object.Hash
+	size    int64 // bytes of the catalog's database
+	handles []string
+}
+
+// trees returns the trees that have containers, each once.
+func (s *pins) trees() (list []pinnedTree) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := map[object.Hash]int{}
+	for _, p := range s.byHandle {
+		i, ok := at[p.Catalog]
+		if !ok {
+			i = len(list)
+			at[p.Catalog] = i
+			list = append(list, pinnedTree{catalog: p.Catalog, size: p.Size})
+		}
+		list[i].handles = append(list[i].handles, p.Handle)
+	}
+	for _, t := range list {
+		slices.Sort(t.handles)
+	}
+	return list
+}
+
 // save writes all pins. Callers hold mu.
 func (s *pins) save() error {
 	all := make([]pin, 0, len(s.byHandle))

@@ -117,8 +117,8 @@ type Found struct {
 	Keys []cache.Key
 }
 
-// Files calls yield for every regular file that is n or lies below it, hidden
-// ones too, loading nested catalogs as it goes. An error of yield ends it.
+// Files calls yield for every regular file that is n or lies below it and is not
+// hidden, loading nested catalogs as it goes. An error of yield ends it.
 func (r *Repository) Files(ctx context.Context, n view.Node, yield func(Found) error) error {
 	p, err := r.at(ctx, n)
 	if err != nil {
@@ -152,6 +152,7 @@ func (r *Repository) files(ctx context.Context, p place, yield func(Found) error
 			st := child.stat()
 			var err error
 			switch {
+			case st.Flags&catalog.Hidden != 0:
 			case st.Mode&catalog.ModeType == catalog.ModeRegular:
 				err = r.yieldFile(child, &st, keys[:0], yield)
 			case st.Flags&mountpoint != 0:
@@ -174,6 +175,42 @@ func (r *Repository) filesBelow(ctx context.Context, n view.Node, yield func(Fou
 	}
 	defer p.release()
 	return r.files(ctx, p, yield)
+}
+
+// Mapped returns the catalogs whose indexes are mapped now.
+func (r *Repository) Mapped() (list []object.Hash) {
+	for _, c := range r.catalogs.all() {
+		list = append(list, c.hash)
+	}
+	return list
+}
+
+// MappedFiles is Files for all catalogs that are mapped now, wherever they are
+// attached. It loads nothing.
+func (r *Repository) MappedFiles(ctx context.Context, yield func(Found) error) error {
+	now := r.catalogs.clock.Load()
+	for _, c := range r.catalogs.all() {
+		s, ok := r.slots.byHash(c.hash)
+		a := c.acquire(now)
+		if a == nil {
+			continue
+		}
+		var err error
+		for row := uint32(0); ok && err == nil && int64(row) < int64(a.index.Len()); row++ {
+			if row%1024 == 0 && ctx.Err() != nil {
+				err = context.Cause(ctx)
+				break
+			}
+			p := place{a, s, row}
+			st := p.stat()
+			err = r.yieldFile(p, &st, nil, yield)
+		}
+		a.release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Repository) yieldFile(p place, st *catalog.Stat, keys []cache.Key, yield func(Found) error) error {

@@ -8,11 +8,11 @@ import (
 
 // The outcomes by which failed requests are counted.
 const (
-	outcomeMissing  = iota // 404, 410
-	outcomeStatus          // any other status that is not the file
-	outcomeTimeout         // no answer in time, or too slow
-	outcomeNetwork         // no connection, or one that broke off
-	outcomeCorrupt         // a body that is not what its name promises
+	outcomeMissing = iota // 404, 410
+	outcomeStatus         // any other status that is not the file
+	outcomeTimeout        // no answer in time, or too slow
+	outcomeNetwork        // no connection, or one that broke off
+	outcomeCorrupt        // a body that is not what its name promises
 	outcomes
 )
 

@@ -9,6 +9,23 @@ func NewCell() *cobra.Command {
 		Short: "Show repositories on a cell",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newMount(), newStatus())
+	cmd.AddCommand(
+		newMount(),
+		newRun(),
+		newConfig(),
+		newStatus(),
+		newCellList(),
+		newRevision(),
+		newRefresh(),
+		newEvict(),
+		newPin(),
+		newUnpin(),
+		newWarm(),
+		newScrub(),
+		newServers(),
+		newProxies(),
+		newExplain(),
+		newDrain(),
+	)
 	return cmd
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"os"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 
 type mountFlags struct {
 	cell.Options
+	cell.Repository
 	urls, keys []string
 	root       string
 	quotaMB    int64
@@ -26,7 +26,8 @@ func newMount() *cobra.Command {
 		Use:   "mount --url URL --name FQRN --key FILE.pub --cache DIR MOUNTPOINT",
 		Short: "Mount a repository and serve it until it is unmounted or told to stop",
 		Long: `Mount a repository, in the foreground. One line is printed when it is ready:
-"mounted FQRN revision N at MOUNTPOINT". SIGTERM and SIGINT unmount it.`,
+"mounted FQRN revision N at MOUNTPOINT". SIGTERM and SIGINT unmount it, SIGHUP looks
+for a new revision at once. For several repositories see rootstock-cell run.`,
 		Args: exactArgs("MOUNTPOINT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.Mountpoint = args[0]
@@ -40,6 +41,7 @@ func newMount() *cobra.Command {
 	cmd.Flags().Int64Var(&f.quotaMB, "quota", 0, "megabytes the cache may take (default no bound but the disk)")
 	cmd.Flags().StringVar(&f.Proxies, "proxy", "DIRECT", `proxies as CernVM-FS writes them: "http://a:3128|http://b:3128;DIRECT"`)
 	cmd.Flags().StringVar(&f.Socket, "socket", "", "unix socket for the plugin and for status")
+	cmd.Flags().StringVar(&f.Metrics, "metrics", "", "loopback HOST:PORT for /metrics, /healthz and /readyz (default none)")
 	cmd.Flags().StringVar(&f.Tag, "tag", "", "show this tag and never another revision")
 	cmd.Flags().StringVar(&f.root, "root-hash", "", "show this root catalog and never another; no signature is asked for")
 	cmd.Flags().DurationVar(&f.Refresh, "refresh", cell.DefaultRefresh, "time between two looks for a new revision")
@@ -70,11 +72,6 @@ func runMount(cmd *cobra.Command, f *mountFlags) error {
 	}
 	f.Quota = f.quotaMB << 20
 	f.Log = logger(os.Stderr, f.verbose)
-	c, err := cell.Mount(cmd.Context(), f.Options)
-	if err != nil {
-		return err
-	}
-	return c.Run(cmd.Context(), func() {
-		fmt.Fprintf(cmd.OutOrStdout(), "mounted %s revision %d at %s\n", f.Name, c.Revision(), c.Mountpoint())
-	})
+	f.Repositories = []cell.Repository{f.Repository}
+	return runCell(cmd, f.Options)
 }

@@ -47,6 +47,12 @@ func printStatus(cmd *cobra.Command, raw []byte) error {
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "process\t%d, %s tier\n", s.WorkerPID, s.Tier)
+	if s.Draining {
+		fmt.Fprintln(w, "draining\tno new containers are taken")
+	}
+	for name, why := range s.Failed {
+		fmt.Fprintf(w, "not mounted\t%s: %s\n", name, why)
+	}
 	for _, r := range s.Repositories {
 		fmt.Fprintf(w, "repository\t%s revision %d at %s%s\n", r.Name, r.Revision, r.Mountpoint, standing(r))
 		if r.WhitelistEnd != nil {
