@@ -22,7 +22,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/object"
 )
 
@@ -43,6 +46,10 @@ type Options struct {
 	Quota        int64  // bytes of the cache; 0 for no bound but the disk
 	Socket       string // "" for none
 	Metrics      string // loopback HOST:PORT; "" for none
+	// Tier is how containers are shown trees: [TierAuto] by default.
+	Tier string
+	// RunDir is where the image tier mounts; "" is mnt in CacheDir.
+	RunDir string
 	// ScrubRate is how many bytes per second of the cache are read in the
 	// background to find damage; 0 for none.
 	ScrubRate int64
@@ -63,14 +70,32 @@ type Repository struct {
 
 	// At most one of these fixes what is shown.
 	Tag      string
+	Date     time.Time // the newest tagged revision not younger
 	RootHash object.Hash
 
+	// Network has time limits, retries and fallback proxies; its Servers and
+	// Proxies are taken from above.
+	Network fetch.Config
+	// External are the base URLs of files that lie outside the repository,
+	// ExternalProxies the way there; none refuses such files.
+	External        []string
+	ExternalProxies string
+	// Blacklist is a file of withdrawn certificates and revisions, read again
+	// before each verification; "" for none.
+	Blacklist string
+	// Owner is shown as the owner of everything, unless it is nil.
+	Owner *client.Owner
+	// Getenv expands $(VAR) in symbolic links; nil is the environment.
+	Getenv func(string) (string, bool)
+
 	// Refresh is the time between two looks for a new revision; 0 is
-	// DefaultRefresh.
-	Refresh time.Duration
-	// RequestTimeout bounds the wait for a connection and for the first byte;
-	// 0 for the fetcher's defaults.
-	RequestTimeout time.Duration
+	// DefaultRefresh, or the repository's own TTL if FollowTTL. MaxTTL, if
+	// not zero, is an upper limit for the latter.
+	Refresh   time.Duration
+	FollowTTL bool
+	MaxTTL    time.Duration
+	// Still stays with the revision that was found first.
+	Still bool
 }
 
 // Cell is mounted repositories. Run serves them.
@@ -79,9 +104,13 @@ type Cell struct {
 	cache *cache.Cache
 	fixed fixedPins
 
+	images  *image.Tier // nil: the tree tier
+	tierWhy string
+
 	mu     sync.RWMutex
 	mounts []*mounted       // in the order of Options
 	failed map[string]error // repositories that are not mounted, and why
+	ended  []*mounted       // whose mounts ended, and whose pins are still held
 	// released are handles given up while a repository was not mounted, whose
 	// record may yet name them.
 	released map[string]struct{}
@@ -115,9 +144,12 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Log: o.Log}); err != nil {
 		return nil, err
 	}
+	if err = c.chooseTier(ctx); err != nil {
+		return nil, err
+	}
 	var failures []error
 	for _, r := range o.Repositories {
-		m, err := mount(ctx, r, &o, c.cache)
+		m, err := c.mount(ctx, r)
 		if err != nil {
 			failures = append(failures, err)
 			c.failed[r.Name] = err
@@ -130,6 +162,9 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 	}
 	for name, err := range c.failed {
 		o.Log.Error("repository is not mounted, trying again", "repository", name, "error", err)
+	}
+	if len(c.failed) == 0 {
+		c.sweepTrees(ctx)
 	}
 	if err := c.loadFixedPins(); err != nil {
 		return nil, err
@@ -155,6 +190,9 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, m := range c.mounted() {
 		g.Go(func() error { return c.serve(ctx, cancel, m) })
+	}
+	if c.images != nil {
+		g.Go(func() error { return c.images.Serve(ctx) })
 	}
 	fail := func(err error) error {
 		cancel()
@@ -186,12 +224,15 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 // serve answers m's mount and follows its repository. The mount of a single
 // repository ending ends the cell; of several, it is made again.
 func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted) error {
-	var following sync.WaitGroup
 	inner, stop := context.WithCancel(ctx)
-	following.Go(func() { m.follow(inner) })
-	err := m.conn.Serve(ctx)
+	followed := make(chan error, 1)
+	go func() {
+		defer stop() // what is withdrawn is unmounted
+		followed <- m.follow(inner)
+	}()
+	err := m.conn.Serve(inner)
 	stop()
-	following.Wait()
+	err = errors.Join(err, <-followed)
 	if len(c.o.Repositories) == 1 {
 		cancel()
 		return err
@@ -204,12 +245,8 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	}
 	c.o.Log.Error("a mount ended and is made again", "repository", m.o.Name, "error", err)
 	c.mu.Lock()
-	for i := range c.mounts {
-		if c.mounts[i] == m {
-			c.mounts = append(c.mounts[:i:i], c.mounts[i+1:]...)
-			break
-		}
-	}
+	c.mounts = slices.DeleteFunc(slices.Clone(c.mounts), func(x *mounted) bool { return x == m })
+	c.ended = append(c.ended, m)
 	c.failed[m.o.Name] = err
 	c.mu.Unlock()
 	m.retire()
@@ -231,34 +268,56 @@ func (c *Cell) remountLoop(ctx context.Context, cancel context.CancelFunc, g *er
 			if !missing {
 				continue
 			}
-			m, err := mount(ctx, r, &c.o, c.cache)
-			if ctx.Err() != nil {
-				if m != nil {
-					m.close()
-				}
-				return
-			}
-			c.mu.Lock()
+			m, err := c.mount(ctx, r)
 			if err != nil {
+				if ctx.Err() != nil {
+					return
+				}
+				c.mu.Lock()
 				c.failed[r.Name] = err
-			} else {
-				delete(c.failed, r.Name)
-				c.mounts = append(c.mounts, m)
+				c.mu.Unlock()
+				continue
 			}
-			late := slices.Collect(maps.Keys(c.released))
-			c.mu.Unlock()
-			if err == nil {
-				m.releaseAll(late)
-				c.o.Log.Info("repository is mounted", "repository", r.Name, "revision", m.revision())
-				g.Go(func() error { return c.serve(ctx, cancel, m) })
-			}
+			c.o.Log.Info("repository is mounted", "repository", r.Name, "revision", m.revision())
+			c.remounted(m)
+			g.Go(func() error { return c.serve(ctx, cancel, m) })
 		}
 	}
 }
 
+// remounted puts m in the place of what was mounted before.
+func (c *Cell) remounted(m *mounted) {
+	c.mu.Lock()
+	delete(c.failed, m.o.Name)
+	c.mounts = append(c.mounts, m)
+	late := slices.Collect(maps.Keys(c.released))
+	var before []*mounted
+	c.ended = slices.DeleteFunc(c.ended, func(x *mounted) bool {
+		same := x.o.Name == m.o.Name
+		if same {
+			before = append(before, x)
+		}
+		return same
+	})
+	c.mu.Unlock()
+	// Only now: the trees have been held by m, too, all the while.
+	for _, x := range before {
+		x.pins.letGo()
+	}
+	m.releaseAll(late)
+}
+
 func (c *Cell) close() {
 	for _, m := range c.mounted() {
-		m.close()
+		m.unmount()
+	}
+	if c.images != nil {
+		c.images.Close()
+	}
+	// Not let go of: containers stand on what is pinned, and the next daemon
+	// finds it.
+	for _, m := range append(c.mounted(), c.ended...) {
+		m.repo.Close()
 	}
 	if c.cache != nil {
 		if err := c.cache.Close(); err != nil {

@@ -193,7 +193,7 @@ func TestWhitelistRunsOut(t *testing.T) {
 		t.Errorf("after a restart within the grace: %v", err)
 	}
 	clk.add(4 * time.Hour)
-	if err := lower("after"); !errors.Is(err, control.ErrUnavailable) || !strings.Contains(err.Error(), "ran out") {
+	if err := lower("after"); !errors.Is(err, control.ErrUnavailable) || !strings.Contains(err.Error(), "has expired") {
 		t.Errorf("after the grace: %v", err)
 	}
 	if b, err := cat(filepath.Join(o.Repositories[0].Mountpoint, "tree/etc/hostname")); err != nil || string(b) != "box" {
@@ -286,6 +286,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if status != http.StatusOK {
 		t.Fatalf("%d: %s", status, body)
 	}
+	imageTier := strings.Contains(body, "rootstock_image_trees")
+	if !imageTier {
+		t.Log("this kernel has no image tier: its metrics go unchecked")
+	}
 	exported := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`).FindAllStringSubmatch(body, -1) {
 		exported[m[1]+" "+m[2]] = true
@@ -300,6 +304,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		names[m[1]] = true
 		line := regexp.MustCompile(`(?m)^` + m[1] + `(_sum)?(\{[^}]*\})? `).FindStringSubmatch(body)
 		if line == nil {
+			if strings.HasPrefix(m[1], "rootstock_image_") && !imageTier {
+				continue
+			}
 			t.Errorf("%s has no sample", m[1])
 			continue
 		}
@@ -320,6 +327,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	for m := range documented {
+		if strings.HasPrefix(m, "rootstock_image_") && !imageTier {
+			continue
+		}
 		if !exported[m] {
 			t.Errorf("%s is documented and not exported", m)
 		}

@@ -120,7 +120,7 @@ func (h *heldPin) hold(ctx context.Context, m *mounted) error {
 	}
 	h.m = m
 	for _, k := range h.keys {
-		m.cache.Pin(k)
+		m.cell.cache.Pin(k)
 	}
 	h.Contents = len(h.keys)
 	return nil
@@ -131,7 +131,7 @@ func (h *heldPin) drop() {
 		return
 	}
 	for _, k := range h.keys {
-		h.m.cache.Unpin(k)
+		h.m.cell.cache.Unpin(k)
 	}
 	h.m.repo.Unpin(h.Catalog)
 	h.m, h.keys = nil, nil

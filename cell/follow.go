@@ -9,19 +9,30 @@ import (
 	"time"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/manifest"
 )
 
-// follow looks for a new revision again and again, and when asked, and shows it.
-// It says once that it cannot, and once that it can again.
-func (m *mounted) follow(ctx context.Context) {
+const (
+	// leastTTL keeps a repository from making us ask without pause.
+	leastTTL = time.Second
+	// warning is how long before the whitelist's end its coming is said.
+	warning = 72 * time.Hour
+)
+
+// follow looks for a new revision again and again and shows it. It says once
+// that it cannot, and once that it can again. It ends early only when what is
+// shown has been withdrawn and no container stands on it.
+func (m *mounted) follow(ctx context.Context) error {
 	failing := false
+	var w watch
 	for {
 		// Jitter, so that the cells of a foundation do not ask in step.
-		pause := m.o.Refresh*9/10 + rand.N(m.o.Refresh/5+1) // #nosec G404 -- not a secret
+		every := m.interval(m.repo.Status().TTL)
+		pause := every*9/10 + rand.N(every/5+1) // #nosec G404 -- not a secret
 		var asked chan<- error
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-time.After(pause):
 		case asked = <-m.wake:
 		}
@@ -31,15 +42,59 @@ func (m *mounted) follow(ctx context.Context) {
 		}
 		switch {
 		case ctx.Err() != nil:
-			return
+			return nil //nolint:nilerr // told to end, it has not failed
 		case err != nil && !failing:
-			m.cell.Log.Warn("no new revision can be had; the last one stays in view", "repository", m.o.Name,
+			m.cell.o.Log.Warn("no new revision can be had; the last one stays in view", "repository", m.o.Name,
 				"revision", m.revision(), "error", err)
 		case err == nil && failing:
-			m.cell.Log.Info("revisions can be had again", "repository", m.o.Name)
+			m.cell.o.Log.Info("revisions can be had again", "repository", m.o.Name)
 		}
 		failing = err != nil
+		if said := w.look(m.repo.Trusted(), m.repo.Status().WhitelistEnd, m.cell.o.Clock()); said != "" {
+			m.cell.o.Log.Warn(said, "repository", m.o.Name, "revision", m.revision(), "containers", len(m.pins.list()))
+		}
+		if err := m.repo.Trusted(); errors.Is(err, manifest.ErrBlacklisted) && len(m.pins.list()) == 0 {
+			return fmt.Errorf("unmounted: %w", err)
+		}
 	}
+}
+
+// interval is the time to the next look for a repository with that TTL.
+func (m *mounted) interval(ttl time.Duration) time.Duration {
+	if m.o.Refresh > 0 {
+		return m.o.Refresh
+	}
+	if m.o.MaxTTL > 0 && (ttl > m.o.MaxTTL || ttl == 0) {
+		ttl = m.o.MaxTTL
+	}
+	if ttl == 0 {
+		ttl = DefaultRefresh
+	}
+	return max(ttl, leastTTL)
+}
+
+// watch remembers what was said about the repository's standing, to say each
+// thing once.
+type watch struct {
+	untrusted bool
+	warned    time.Time // the end of the whitelist that was warned of
+}
+
+// look returns what there is to say, or "".
+func (w *watch) look(trusted error, end, now time.Time) string {
+	switch was := w.untrusted; {
+	case trusted != nil && !was:
+		w.untrusted = true
+		return "no new containers until this is put right; those that run keep their trees: " + trusted.Error()
+	case trusted == nil && was:
+		w.untrusted = false
+		return "the repository can be trusted again; new containers get their trees"
+	}
+	if trusted == nil && !end.IsZero() && end.Sub(now) < warning && !end.Equal(w.warned) {
+		w.warned = end
+		return "the whitelist ends at " + end.UTC().Format(time.RFC3339) + "; its owner has to sign a new one with the master key"
+	}
+	return ""
 }
 
 func (m *mounted) refresh(ctx context.Context) error {
@@ -53,7 +108,7 @@ func (m *mounted) refresh(ctx context.Context) error {
 	if _, err := m.fs.ShowRoot(ctx, m.conn); err != nil {
 		return err
 	}
-	m.cell.Log.Info("new revision", "repository", m.o.Name, "revision", m.revision())
+	m.cell.o.Log.Info("new revision", "repository", m.o.Name, "revision", m.revision())
 	return nil
 }
 

@@ -14,27 +14,41 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 )
 
-// lower makes a tree ready. It is pinned by its catalog's hash: a container
-// keeps what it was created with, whatever revisions come.
+// lower makes a tree ready. It is pinned by its id or its catalog's hash: a
+// container keeps what it was created with, whatever revisions come.
 func (m *mounted) lower(ctx context.Context, r control.LowerRequest) (control.Lower, error) {
+	if err := m.current(); err != nil {
+		return control.Lower{}, err
+	}
 	found, err := resolver{m.repo}.resolve(ctx, r.Ref)
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}
-	at, below, err := m.holder(ctx, found.path)
+	n := pin{Container: control.Container{
+		Handle: r.Handle, Ref: r.Ref, Tree: found.lower.Tree, Version: found.lower.Version, Since: time.Now().UTC(),
+	}}
+	done, err := m.imageLower(ctx, n, &found.lower)
+	if !done && err == nil {
+		err = m.treeLower(ctx, n, &found)
+	}
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}
-	if err := m.pins.pin(pin{
-		Container: control.Container{
-			Handle: r.Handle, Ref: r.Ref, Tree: found.lower.Tree, Version: found.lower.Version, Since: time.Now().UTC(),
-		},
-		Catalog: at.Catalog, Size: at.Size,
-	}); err != nil {
-		return control.Lower{}, kind(err)
+	return found.lower, nil
+}
+
+// treeLower makes a tree ready as a directory of the repository's mount.
+func (m *mounted) treeLower(ctx context.Context, n pin, found *resolved) error {
+	at, below, err := m.holder(ctx, found.path)
+	if err != nil {
+		return err
+	}
+	n.Catalog, n.Size = at.Catalog, at.Size
+	if err := m.pins.pin(ctx, n); err != nil {
+		return err
 	}
 	found.lower.Lower = []string{m.conn.Mountpoint() + at.Path + below}
-	return found.lower, nil
+	return nil
 }
 
 // holder returns the tree that holds path and the rest of path below it: a raw

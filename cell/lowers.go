@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 )
@@ -22,9 +21,6 @@ func (c *Cell) Lower(ctx context.Context, r control.LowerRequest) (control.Lower
 	}
 	m, err := c.repository(r.Ref.Repository)
 	if err != nil {
-		return control.Lower{}, err
-	}
-	if err := m.current(); err != nil {
 		return control.Lower{}, err
 	}
 	c.mu.Lock()
@@ -48,12 +44,10 @@ func (c *Cell) Lower(ctx context.Context, r control.LowerRequest) (control.Lower
 // current refuses new trees when nothing vouches for the repository any more.
 // What runs goes on.
 func (m *mounted) current() error {
-	end := m.repo.Status().WhitelistEnd
-	if end.IsZero() || m.cell.Clock().Before(end.Add(m.cell.Grace)) {
-		return nil
+	if err := m.repo.Trusted(); err != nil {
+		return fmt.Errorf("%w: %w", control.ErrUnavailable, err)
 	}
-	return fmt.Errorf("%w: the whitelist of %s ran out at %s; its owner has to sign a new one with the master key",
-		control.ErrUnavailable, m.o.Name, end.UTC().Format(time.RFC3339))
+	return nil
 }
 
 // Release implements control.Lowers.
@@ -78,7 +72,7 @@ func (c *Cell) Release(_ context.Context, handle string) error {
 func (m *mounted) releaseAll(handles []string) {
 	for _, h := range handles {
 		if err := m.pins.release(h); err != nil {
-			m.cell.Log.Warn("container's tree stays pinned", "repository", m.o.Name, "container", h, "error", err)
+			m.cell.o.Log.Warn("container's tree stays pinned", "repository", m.o.Name, "container", h, "error", err)
 		}
 	}
 }

@@ -66,6 +66,11 @@ func (c *Cell) gatherer() (prometheus.Gatherer, error) {
 	if err := errors.Join(all.Register(c), all.Register(c.cache.Collector())); err != nil {
 		return nil, err
 	}
+	if c.images != nil {
+		if err := all.Register(c.images.Collector()); err != nil {
+			return nil, err
+		}
+	}
 	for _, m := range c.mounted() {
 		one := prometheus.WrapRegistererWith(prometheus.Labels{"repository": m.o.Name}, all)
 		for _, k := range []prometheus.Collector{m.repo.Collector(), m.stack.Collector(), m.conn.Collector()} {

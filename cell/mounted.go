@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"github.com/rootstock-cf/rootstock/client"
-	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/fusefs"
 	"github.com/rootstock-cf/rootstock/fusefs/tree"
@@ -17,9 +16,9 @@ import (
 // mounted is one repository and its mount.
 type mounted struct {
 	o     Repository
-	cell  *Options
-	cache *cache.Cache
+	cell  *Cell
 	stack *fetch.Stack
+	extra *fetch.Stack // of external files; nil without
 	repo  *client.Repository
 	fs    *tree.FS
 	conn  *fusefs.Conn
@@ -29,49 +28,67 @@ type mounted struct {
 }
 
 // mount verifies a repository and mounts it.
-func mount(ctx context.Context, r Repository, o *Options, c *cache.Cache) (_ *mounted, err error) {
-	if r.Refresh == 0 {
+func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) {
+	if r.Refresh == 0 && !r.FollowTTL {
 		r.Refresh = DefaultRefresh
 	}
-	m := &mounted{o: r, cell: o, cache: c, wake: make(chan chan<- error)}
+	if r.Getenv == nil {
+		r.Getenv = os.LookupEnv
+	}
+	m := &mounted{o: r, cell: c, wake: make(chan chan<- error)}
 	defer func() {
 		if err != nil {
 			m.close()
 			err = fmt.Errorf("mount %s: %w", r.Name, err)
 		}
 	}()
-	if m.stack, err = fetch.New(fetch.Config{
-		Servers: r.Servers, Proxies: r.Proxies, Timeout: r.RequestTimeout, TimeoutDirect: r.RequestTimeout, Clock: o.Clock,
-	}); err != nil {
+	network := r.Network
+	network.Servers, network.Proxies, network.Clock = r.Servers, r.Proxies, c.o.Clock
+	if m.stack, err = fetch.New(network); err != nil {
 		return nil, err
+	}
+	var external fetch.Fetcher
+	if len(r.External) > 0 {
+		network.Servers, network.Proxies, network.FallbackProxies = r.External, r.ExternalProxies, ""
+		if m.extra, err = fetch.New(network); err != nil {
+			return nil, fmt.Errorf("external files: %w", err)
+		}
+		external = m.extra
 	}
 	if m.repo, err = client.Open(ctx, client.Options{
-		Name: r.Name, Fetcher: m.stack, Trust: manifest.Trust{Keys: r.Keys}, Cache: c,
-		Tag: r.Tag, RootHash: r.RootHash, Getenv: os.LookupEnv, Grace: o.Grace, Clock: o.Clock, Log: o.Log,
+		Name: r.Name, Fetcher: m.stack, Trust: manifest.Trust{Keys: r.Keys}, Cache: c.cache,
+		Tag: r.Tag, Date: r.Date, RootHash: r.RootHash, Still: r.Still, External: external, Owner: r.Owner,
+		Blacklist: blacklistOf(r.Blacklist), Getenv: r.Getenv, Grace: c.o.Grace, Clock: c.o.Clock, Log: c.o.Log,
 	}); err != nil {
-		return nil, err
-	}
-	if m.pins, err = loadPins(filepath.Join(m.repo.StateDir(), "containers.json"), m.repo); err != nil {
 		return nil, err
 	}
 	m.fs = tree.New(m.repo, tree.Options{})
-	m.conn, err = fusefs.Mount(ctx, m.fs, fusefs.Options{
-		Mountpoint: r.Mountpoint, FSName: r.Name, NoXAttrs: !m.repo.AnyXAttrs(), Log: o.Log,
-	})
+	if m.conn, err = fusefs.Mount(ctx, m.fs, fusefs.Options{
+		Mountpoint: r.Mountpoint, FSName: r.Name, NoXAttrs: !m.repo.AnyXAttrs(), Log: c.o.Log,
+	}); err != nil {
+		return nil, err
+	}
+	// Last: what is pinned stays so until another mount has it pinned, too.
+	m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images})
 	return m, err
 }
 
 func (m *mounted) revision() uint64 { return m.repo.Status().Revision }
 
-// close unmounts and closes everything.
+// close unmounts and closes what has no pins.
 func (m *mounted) close() {
+	m.unmount()
+	if m.repo != nil {
+		m.repo.Close()
+	}
+}
+
+// unmount leaves the repository open, for images to be let go of.
+func (m *mounted) unmount() {
 	if m.conn != nil {
 		m.conn.Unmount(context.Background()) //nolint:errcheck // logged there; unmounted already after Run
 	}
 	m.retire()
-	if m.repo != nil {
-		m.repo.Close()
-	}
 }
 
 // retire closes what a mount that has ended held. The repository's indexes stay
@@ -79,10 +96,12 @@ func (m *mounted) close() {
 func (m *mounted) retire() {
 	if m.fs != nil {
 		if err := m.fs.Close(); err != nil {
-			m.cell.Log.Warn("contents not closed cleanly", "repository", m.o.Name, "error", err)
+			m.cell.o.Log.Warn("contents not closed cleanly", "repository", m.o.Name, "error", err)
 		}
 	}
-	if m.stack != nil {
-		m.stack.Close()
+	for _, s := range []*fetch.Stack{m.stack, m.extra} {
+		if s != nil {
+			s.Close()
+		}
 	}
 }

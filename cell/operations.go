@@ -107,13 +107,13 @@ type Explained struct {
 	Path        string            `json:"path"` // in the repository, links resolved
 	Type        string            `json:"type"`
 	Bytes       int64             `json:"bytes"`
-	Tree        string            `json:"tree,omitempty"` // id of the published tree it lies in, if it is its root
+	Tree        string            `json:"tree,omitempty"` // id of the published tree it lies in
 	Catalog     string            `json:"catalog"`
 	CatalogAt   string            `json:"catalog_at"`
 	Compression string            `json:"compression,omitempty"`
 	Objects     []ExplainedObject `json:"objects,omitempty"`
 	Server      string            `json:"server"`
-	Containers  []string          `json:"containers,omitempty"` // handles that stand on this catalog
+	Containers  []string          `json:"containers,omitempty"` // handles that stand on the tree
 }
 
 // ExplainedObject is one stored object of a file.
@@ -148,10 +148,12 @@ func (at place) explained(ctx context.Context, e client.Explanation) Explained {
 	x := Explained{
 		Repository: at.m.o.Name, Path: at.path, Type: typeName(e.Mode), Bytes: e.Size,
 		Catalog: e.Catalog.String(), CatalogAt: path.Clean("/" + e.CatalogAt), Server: at.m.stack.Network().Server,
-		Containers: at.m.pins.on(e.Catalog),
 	}
-	if id, err := at.m.repo.XAttr(ctx, at.node, attrTree); err == nil {
-		x.Tree = string(id)
+	if tree, _, err := at.m.holder(ctx, at.path); err == nil {
+		if id, err := at.m.repo.XAttr(ctx, tree.Node, attrTree); err == nil {
+			x.Tree = string(id)
+		}
+		x.Containers = at.m.pins.on(x.Tree, tree.Catalog)
 	}
 	if len(e.Objects) > 0 {
 		x.Compression = e.Compression.String()

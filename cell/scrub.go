@@ -8,6 +8,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/object"
 )
 
 // Scrub is the parameter of CallScrub.
@@ -87,6 +88,9 @@ func (c *Cell) repair(ctx context.Context, found []cache.Damaged) []DamageReport
 	for _, m := range c.mounted() {
 		m.repair(ctx, byKey, reports)
 	}
+	for i, d := range found {
+		c.repairImages(ctx, d.Sum, &reports[i])
+	}
 	for i := range reports {
 		r := &reports[i]
 		c.o.Log.Error("cached content was damaged on disk", "content", r.Content, "replaced", r.Replaced,
@@ -112,14 +116,40 @@ func (m *mounted) repair(ctx context.Context, byKey map[cache.Key]int, reports [
 		err = m.repo.Files(ctx, tree.Node, func(f client.Found) error { return m.repairFile(ctx, f, t.handles, byKey, reports) })
 		m.repo.Unpin(t.catalog)
 		if err != nil {
-			m.cell.Log.Warn("scrub cannot look through a container's tree", "repository", m.o.Name,
+			m.cell.o.Log.Warn("scrub cannot look through a container's tree", "repository", m.o.Name,
 				"containers", t.handles, "error", err)
 		}
 	}
 	err := m.repo.MappedFiles(ctx, func(f client.Found) error { return m.repairFile(ctx, f, nil, byKey, reports) })
 	if err != nil && !errors.Is(err, context.Canceled) {
-		m.cell.Log.Warn("scrub cannot look through the catalogs in use", "repository", m.o.Name, "error", err)
+		m.cell.o.Log.Warn("scrub cannot look through the catalogs in use", "repository", m.o.Name, "error", err)
 	}
+}
+
+// repairImages does the same for containers on images, whose tables name contents
+// by the very digest that a scrub knows.
+func (c *Cell) repairImages(ctx context.Context, sum object.ContentID, r *DamageReport) {
+	if c.images == nil {
+		return
+	}
+	trees := c.images.Naming(sum)
+	if len(trees) == 0 {
+		return
+	}
+	for _, m := range c.mounted() {
+		for _, t := range trees {
+			for _, h := range m.pins.on(t.String(), object.Hash{}) {
+				if !slices.Contains(r.Containers, h) {
+					r.Containers = append(r.Containers, h)
+				}
+			}
+		}
+	}
+	if err := c.images.Restore(ctx, sum); err != nil {
+		r.Failure = err.Error()
+		return
+	}
+	r.Replaced, r.Failure = true, ""
 }
 
 func (m *mounted) repairFile(ctx context.Context, f client.Found, handles []string, byKey map[cache.Key]int, reports []DamageReport) error {

@@ -9,7 +9,9 @@ import (
 // Status is the document of `rootstock-cell status --json` (docs/cli.md).
 type Status struct {
 	WorkerPID    int                `json:"worker_pid"`
-	Tier         string             `json:"tier"`
+	Tier         string             `json:"tier"`        // image or tree
+	TierReason   string             `json:"tier_reason"` // why that one
+	Images       *ImageStatus       `json:"images,omitempty"`
 	Repositories []RepositoryStatus `json:"repositories"`
 	Cache        CacheStatus        `json:"cache"`
 	Draining     bool               `json:"draining"`
@@ -26,7 +28,9 @@ type RepositoryStatus struct {
 	Published      *time.Time `json:"published,omitempty"`
 	WhitelistEnd   *time.Time `json:"whitelist_end,omitempty"`
 	Offline        bool       `json:"offline"`
-	Fixed          bool       `json:"fixed"` // by tag or root hash
+	Fixed          bool       `json:"fixed"`               // by tag, date or root hash
+	Withdrawn      bool       `json:"withdrawn"`           // the blacklist names what is shown
+	Untrusted      string     `json:"untrusted,omitempty"` // why no new container gets a tree
 	Catalogs       int        `json:"catalogs"`
 	Containers     int        `json:"containers"`
 	FetchedObjects int64      `json:"fetched_objects"` // requests that brought something
@@ -35,6 +39,13 @@ type RepositoryStatus struct {
 	Rejected       int64      `json:"rejected"` // manifests that did not verify
 	IOErrors       int64      `json:"io_errors"`
 	Requests       uint64     `json:"fuse_requests"`
+}
+
+// ImageStatus is the image tier. Counts are since the daemon started.
+type ImageStatus struct {
+	Trees    int    `json:"trees"`         // held by containers
+	Requests uint64 `json:"fuse_requests"` // for contents that were not cached
+	Failures uint64 `json:"failures"`      // of them, answered with an I/O error
 }
 
 // CacheStatus is the cell's cache. Sizes are bytes.
@@ -57,7 +68,9 @@ func (c *Cell) Status(context.Context) (any, error) {
 	s := c.cache.Stats()
 	doc := Status{
 		WorkerPID:    os.Getpid(),
-		Tier:         "tree",
+		Tier:         c.tier(),
+		TierReason:   c.tierWhy,
+		Images:       c.imageStatus(),
 		Draining:     c.draining.Load(),
 		Repositories: []RepositoryStatus{},
 		Cache: CacheStatus{
@@ -82,9 +95,14 @@ func (c *Cell) Status(context.Context) (any, error) {
 
 func (m *mounted) status() RepositoryStatus {
 	r, n := m.repo.Status(), m.stack.Network().Totals
+	untrusted := ""
+	if err := m.repo.Trusted(); err != nil {
+		untrusted = err.Error()
+	}
 	return RepositoryStatus{
 		Name: r.Name, Revision: r.Revision, RootHash: r.RootHash.String(), Mountpoint: m.conn.Mountpoint(),
 		Published: known(r.Published), WhitelistEnd: known(r.WhitelistEnd), Offline: r.Offline, Fixed: r.Fixed,
+		Withdrawn: r.Withdrawn, Untrusted: untrusted,
 		Catalogs: r.Catalogs, Containers: len(m.pins.list()),
 		FetchedObjects: n.Requests - n.Failures, FetchedBytes: n.Bytes, FetchFailures: n.Failures,
 		Rejected: r.Rejected, IOErrors: r.IOErrors, Requests: m.conn.Stats().Requests,

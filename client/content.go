@@ -38,7 +38,7 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	r.opens.Add(1)
 	s := source{r: r, from: r.o.Fetcher, compression: st.Compression}
 	if st.Flags&catalog.External != 0 {
-		name := p.slot.mount + p.index.Path(p.row)[len(p.index.RootPrefix()):]
+		name := p.path()
 		if r.o.External == nil {
 			return nil, r.failed(ctx, fmt.Errorf("%w: %s: no address for external files is configured", ErrExternal, name))
 		}
@@ -112,10 +112,14 @@ func (memoryPiece) Close() error { return nil }
 // open returns an object's content out of the cache, fetching it if need be.
 // When the disk does not take it, it is served from memory.
 func (s *source) open(ctx context.Context, c catalog.Chunk, t object.Type) (piece, error) {
+	return s.openAs(ctx, cache.Object(c.Hash, s.compression), c, t)
+}
+
+// openAs is open for content that has the name k in the cache.
+func (s *source) openAs(ctx context.Context, k cache.Key, c catalog.Chunk, t object.Type) (piece, error) {
 	if c.Hash.IsZero() {
 		return nil, fmt.Errorf("%w: a file without a hash", ErrInconsistent)
 	}
-	k := cache.Object(c.Hash, s.compression)
 	if s.r.unstored.Load() {
 		// Not the disk again for each piece that is read.
 		if data, ok := s.r.o.Cache.Held(k); ok && int64(len(data)) == c.Size {
@@ -204,6 +208,7 @@ type chunked struct {
 	source
 	size   int64
 	chunks []catalog.Chunk
+	seen   func(chunk int) // is told of each chunk that was read; may be nil
 }
 
 func (c *chunked) Size() int64 { return c.size }
@@ -255,6 +260,9 @@ func (c *chunked) readChunk(ctx context.Context, p []byte, off int64) (int, erro
 		err = nil
 	} else if err == nil || errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
+	}
+	if err == nil && c.seen != nil {
+		c.seen(at)
 	}
 	return n, err
 }

@@ -51,16 +51,16 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descRevision, float64(s.Revision))
 	gauge(descOffline, offline)
-	gauge(descVerified, seconds(s.Verified))
-	gauge(descWhitelist, seconds(s.WhitelistEnd))
-	gauge(descPublished, seconds(s.Published))
+	gauge(descVerified, unixSeconds(s.Verified))
+	gauge(descWhitelist, unixSeconds(s.WhitelistEnd))
+	gauge(descPublished, unixSeconds(s.Published))
 	gauge(descCatalogs, float64(s.Catalogs))
 	for d, n := range map[*prometheus.Desc]int64{descOpens: s.Opens, descErrors: s.IOErrors, descRefused: s.Rejected} {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}
 }
 
-func seconds(t time.Time) float64 {
+func unixSeconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
 	}

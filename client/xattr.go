@@ -10,8 +10,9 @@ import (
 )
 
 // ownPrefix begins the attributes by which a published tree says what it is.
-// They are answered but not listed: a container's root directory shows what its
-// source had (docs/design/repository.md).
+// Below /.cvmfs/roots, where containers stand, they are answered but not listed:
+// a container's root directory shows what its source had
+// (docs/design/repository.md). Elsewhere they are listed as stock clients do.
 const ownPrefix = "user.rootstock."
 
 // XAttr returns an extended attribute: a stored one, or else one of those the
@@ -65,14 +66,14 @@ func (r *Repository) ListXAttr(ctx context.Context, n view.Node) ([]string, erro
 			return nil, r.failed(ctx, err)
 		}
 		for _, x := range stored {
-			if !strings.HasPrefix(x.Name, ownPrefix) {
+			if !strings.HasPrefix(x.Name, ownPrefix) || !strings.HasPrefix(p.slot.mount, rootsPath) {
 				list = append(list, x.Name)
 			}
 		}
 	}
 	if n == r.Root() {
-		for name := range magicAttributes {
-			if _, err := r.magic(ctx, p, name); err == nil && !slices.Contains(list, name) {
+		for _, name := range r.magicNames(p) {
+			if !slices.Contains(list, name) {
 				list = append(list, name)
 			}
 		}

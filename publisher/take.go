@@ -36,10 +36,7 @@ const (
 
 // take reads the source and stores its contents, listing and objects table.
 func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *taken, err error) {
-	o := ingest.Options{
-		Compression: h.settings.Compression, Algorithm: h.settings.Algorithm,
-		Workers: p.o.Workers, Chunking: ingest.DefaultChunking,
-	}
+	o := p.ingestOptions(h)
 	if o.Index, err = p.index(h, o); err != nil {
 		return nil, err
 	}
@@ -65,6 +62,14 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	t.files, err = p.storeFiles(ctx, own, o)
 	return t, err
+}
+
+// ingestOptions say how the repository stores contents.
+func (p *Publisher) ingestOptions(h *head) ingest.Options {
+	return ingest.Options{
+		Compression: h.settings.Compression, Algorithm: h.settings.Algorithm,
+		Workers: p.o.Workers, Chunking: ingest.DefaultChunking,
+	}
 }
 
 // own makes the files that go with the tree.

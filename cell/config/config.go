@@ -39,11 +39,14 @@ type file struct {
 	Quota        size         `yaml:"quota"`
 	Socket       string       `yaml:"socket"`
 	Metrics      string       `yaml:"metrics"`
+	Tier         string       `yaml:"tier"`
+	Run          string       `yaml:"run"`
 	Scrub        size         `yaml:"scrub"`
 	Grace        duration     `yaml:"grace"`
 	Refresh      duration     `yaml:"refresh"`
 	Timeout      duration     `yaml:"timeout"`
 	Proxies      string       `yaml:"proxies"`
+	Blacklist    string       `yaml:"blacklist"`
 	Repositories []repository `yaml:"repositories"`
 }
 
@@ -141,7 +144,7 @@ func (c *checker) path(p string) string {
 func (c *checker) options(f *file) cell.Options {
 	o := cell.Options{
 		CacheDir: c.path(f.Cache), Quota: int64(f.Quota), Socket: c.path(f.Socket), Metrics: f.Metrics,
-		ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
+		Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
 	}
 	if f.Cache == "" {
 		c.bad("cache", "missing; name a directory for what is fetched")
@@ -150,6 +153,11 @@ func (c *checker) options(f *file) cell.Options {
 		o.Metrics = ""
 	} else if err := cell.CheckLoopback(o.Metrics); err != nil {
 		c.bad("metrics", "%v; or %q", err, Off)
+	}
+	switch f.Tier {
+	case "", cell.TierAuto, cell.TierImage, cell.TierTree:
+	default:
+		c.bad("tier", "%q is not one of %s, %s, %s", f.Tier, cell.TierAuto, cell.TierImage, cell.TierTree)
 	}
 	if len(f.Repositories) == 0 {
 		c.bad("repositories", "none; list at least one")
@@ -172,7 +180,8 @@ func (c *checker) options(f *file) cell.Options {
 func (c *checker) repository(where string, in *repository, f *file) cell.Repository {
 	r := cell.Repository{
 		Name: in.Name, Proxies: or(in.Proxies, f.Proxies), Mountpoint: c.path(in.Mountpoint),
-		Tag: in.Tag, Refresh: time.Duration(or(in.Refresh, f.Refresh)), RequestTimeout: time.Duration(f.Timeout),
+		Tag: in.Tag, Blacklist: c.path(f.Blacklist), Refresh: time.Duration(or(in.Refresh, f.Refresh)),
+		Network: fetch.Config{Timeout: time.Duration(f.Timeout), TimeoutDirect: time.Duration(f.Timeout)},
 	}
 	if err := manifest.CheckName(in.Name); err != nil {
 		c.bad(where+".name", "%v", err)

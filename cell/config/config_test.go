@@ -16,6 +16,7 @@ import (
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/config"
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 )
 
@@ -53,6 +54,9 @@ cache: cache
 quota: 20GB
 socket: /run/x.sock
 metrics: off
+tier: tree
+run: mounts
+blacklist: /etc/withdrawn
 scrub: 1MiB
 grace: 72h
 refresh: 10s
@@ -80,16 +84,16 @@ func TestLoad(t *testing.T) {
 	}
 	dir := filepath.Dir(path)
 	want := cell.Options{
-		CacheDir: dir + "/cache", Quota: 20e9, Socket: "/run/x.sock", ScrubRate: 1 << 20, Grace: 72 * time.Hour,
+		CacheDir: dir + "/cache", Quota: 20e9, Socket: "/run/x.sock", Tier: "tree", RunDir: dir + "/mounts", ScrubRate: 1 << 20, Grace: 72 * time.Hour,
 		Repositories: []cell.Repository{
 			{
 				Name: "a.example.org", Servers: []string{"http://s1/cvmfs/a.example.org", "https://s2/x"},
-				Proxies: "http://p:3128;DIRECT", Mountpoint: "/cvmfs/a.example.org", Tag: "stable",
-				Refresh: 10 * time.Second, RequestTimeout: 3 * time.Second,
+				Proxies: "http://p:3128;DIRECT", Mountpoint: "/cvmfs/a.example.org", Tag: "stable", Blacklist: "/etc/withdrawn",
+				Refresh: 10 * time.Second, Network: fetch.Config{Timeout: 3 * time.Second, TimeoutDirect: 3 * time.Second},
 			},
 			{
-				Name: "b.example.org", Servers: []string{"http://s1/b"}, Proxies: "DIRECT", Mountpoint: dir + "/mnt",
-				Refresh: time.Minute, RequestTimeout: 3 * time.Second,
+				Name: "b.example.org", Servers: []string{"http://s1/b"}, Proxies: "DIRECT", Mountpoint: dir + "/mnt", Blacklist: "/etc/withdrawn",
+				Refresh: time.Minute, Network: fetch.Config{Timeout: 3 * time.Second, TimeoutDirect: 3 * time.Second},
 			},
 		},
 	}
@@ -116,13 +120,14 @@ func TestDefaults(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"unknown setting":          {"quota:", "qouta:", `line 3: there is no setting "qouta"`},
-		"unknown in repository":    {"tag:", "tags:", `line 16: there is no setting "tags"`},
+		"unknown in repository":    {"tag:", "tags:", `line 19: there is no setting "tags"`},
 		"twice":                    {"quota: 20GB", "cache: other", "already defined"},
 		"size":                     {"20GB", "much", `line 3: "much" is no size`},
 		"negative size":            {"20GB", "-1", `"-1" is no size`},
-		"time":                     {"72h", "72", `line 7: "72" is no time`},
+		"time":                     {"72h", "72", `line 10: "72" is no time`},
 		"open metrics":             {"metrics: off", "metrics: 0.0.0.0:9868", "metrics: \"0.0.0.0\" is not a loopback address"},
 		"metrics without a port":   {"metrics: off", "metrics: 127.0.0.1", "metrics: "},
+		"tier":                     {"tier: tree", "tier: trees", `tier: "trees" is not one of`},
 		"no cache":                 {"cache: cache", "", "cache: missing"},
 		"name":                     {"- name: a.example.org", "- name: ../etc", "repositories[0].name: "},
 		"two of a name":            {"- name: b.example.org", "- name: a.example.org", "repositories[1].name: a.example.org is that of repositories[0] already"},

@@ -168,6 +168,23 @@ func (c *Cache) Remove(k Key) {
 	}
 }
 
+// Drop takes a content out that nobody needs any more, under all its names,
+// unless it is pinned after all.
+func (c *Cache) Drop(k Key) {
+	c.disk.Lock()
+	defer c.disk.Unlock()
+	c.mu.Lock()
+	n, ok := c.index.number(k)
+	var e entry
+	if ok = ok && !c.pinned(&c.index.entries[n]); ok {
+		e = c.index.remove(n)
+	}
+	c.mu.Unlock()
+	if ok {
+		c.unlinkAll(e)
+	}
+}
+
 // unlinkAll is called with disk held, after the index forgot e.
 func (c *Cache) unlinkAll(e entry) {
 	for _, k := range e.names {

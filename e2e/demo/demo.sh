@@ -4,7 +4,10 @@
 #
 #   make demo                              a Debian root file system, made here
 #   make demo ROOTFS=file.tar[.gz|.zst]    one of yours
-#   make demo IMAGE=docker://host/repo:tag an image from a registry
+#   make demo IMAGE=docker://host/repo:tag an image from a registry, or IMAGE=oci:DIR:REF
+#
+# PUBLISH_FLAGS and SKOPEO_FLAGS are handed on, such as --plain-http=localhost:5000
+# and --src-tls-verify=false for a registry without TLS.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -66,7 +69,9 @@ say "1. a stratum 0 and its keys"
 say "2. publish $source_name"
 t=$(now)
 if [ -n "${IMAGE:-}" ]; then
-	"$bin/rootstock" publish --store "$work/stratum0" --keys "$work/keys" image "$IMAGE"
+	case $IMAGE in docker://*) ;; *) PUBLISH_FLAGS="${PUBLISH_FLAGS:-} --as=$name/image:1" ;; esac
+	# shellcheck disable=SC2086 # flags are words
+	"$bin/rootstock" publish --store "$work/stratum0" --keys "$work/keys" image ${PUBLISH_FLAGS:-} "$IMAGE"
 else
 	"$bin/rootstock" publish --store "$work/stratum0" --keys "$work/keys" rootfs demo 1 "$ROOTFS"
 fi
@@ -117,6 +122,7 @@ say "5. the same content, unpacked the usual way"
 mkdir "$work/unpacked"
 t=$(now)
 if [ -n "${IMAGE:-}" ]; then
+	# shellcheck disable=SC2086 # flags are words
 	skopeo copy --quiet ${SKOPEO_FLAGS:-} "$IMAGE" "oci:$work/oci:demo"
 	umoci --log=error unpack --image "$work/oci:demo" "$work/unpacked/bundle"
 	usual="skopeo + umoci unpack"

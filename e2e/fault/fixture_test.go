@@ -20,6 +20,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/internal/testrepo"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/object/codec"
@@ -81,7 +82,7 @@ func newFixture(t *testing.T) *fixture {
 		CacheDir: filepath.Join(dir, "cache"), Socket: filepath.Join(dir, "cell.sock"), Clock: clk.now,
 		Repositories: []cell.Repository{{
 			Name: f.repo.Name, Servers: []string{f.repo.URL}, Keys: f.repo.Trust().Keys, Mountpoint: f.mnt,
-			Refresh: time.Hour, RequestTimeout: timeout,
+			Refresh: time.Hour, Network: fetch.Config{Timeout: timeout, TimeoutDirect: timeout},
 		}},
 	}
 	return f

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/config"
+	"github.com/rootstock-cf/rootstock/client/fetch"
 )
 
 // daemonConfig makes this program a cell of its own, to be killed.
@@ -124,7 +125,7 @@ func killedWhileWriting(t *testing.T, f *fixture) {
 
 // interrupted kills a reader that waits for a server which says nothing.
 func interrupted(t *testing.T, f *fixture) {
-	f.o.Repositories[0].RequestTimeout = 20 * time.Second
+	f.o.Repositories[0].Network = fetch.Config{TimeoutDirect: 20 * time.Second}
 	f.start()
 	lookInto(t, f)
 	waiting := make(chan struct{}, 10)

@@ -43,15 +43,9 @@ type Inodes interface {
 // Files opens regular files.
 type Files interface {
 	// Open returns the content of n, which the caller closes. The content
-	// outlives ctx.
+	// outlives ctx. One that has a method Intact() bool is asked, when it is
+	// read again after a rest, whether it is still good.
 	Open(ctx context.Context, n view.Node) (view.Content, error)
-}
-
-// Keeper is a [view.Content] that can tell, without waiting, whether it is still
-// good. One that nobody was reading is asked before it is read again, and opened
-// anew if it is not.
-type Keeper interface {
-	Intact() bool
 }
 
 // XAttrs reads extended attributes.

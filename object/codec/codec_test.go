@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os/exec"
@@ -96,7 +97,12 @@ func TestZlibIsBitIdenticalToC(t *testing.T) {
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	plain := samples()["text"][:100_000]
+	for _, size := range []int64{100_000, 3 << 20} { // in memory, and as a stream
+		testRefuses(t, bytes.Repeat(samples()["text"], 4)[:size])
+	}
+}
+
+func testRefuses(t *testing.T, plain []byte) {
 	size := int64(len(plain))
 	for _, c := range all {
 		good, err := codec.Encode(c, nil, plain)
@@ -162,6 +168,25 @@ func TestBombIsBounded(t *testing.T) {
 		})
 		if !errors.Is(err, codec.ErrSize) || n > 1<<20 {
 			t.Errorf("%s: %d bytes, %v", c, n, err)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, size := range []int{4 << 10, 64 << 10, 4 << 20} {
+		plain := bytes.Repeat(samples()["text"], 4)[:size]
+		for _, c := range all {
+			b.Run(fmt.Sprintf("%s/%dk", c, size>>10), func(b *testing.B) {
+				stored, _ := codec.Encode(c, nil, plain)
+				want := codec.Expect{Hash: object.SHAKE128.Sum(stored), Compression: c, Size: int64(size)}
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := codec.Decode(io.Discard, bytes.NewReader(stored), want); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }

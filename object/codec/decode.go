@@ -53,8 +53,16 @@ func (e Expect) bound() int64 {
 // what was written are checked, so what dst got may be used only if the error
 // is nil: [ErrCorrupt], [ErrSize], or what src or dst returned.
 func Decode(dst io.Writer, src io.Reader, want Expect) (int64, error) {
+	if want.Size >= 0 && want.Size <= small {
+		return decodeSmall(dst, src, want)
+	}
 	sum := want.Hash.Algorithm.New()
-	in := bufio.NewReaderSize(io.TeeReader(src, sum), 64<<10)
+	in := readers.Get().(*bufio.Reader)
+	in.Reset(io.TeeReader(src, sum))
+	defer func() {
+		in.Reset(nil)
+		readers.Put(in)
+	}()
 	n, err := decode(dst, in, want)
 	if err != nil {
 		return n, err
@@ -64,6 +72,8 @@ func Decode(dst io.Writer, src io.Reader, want Expect) (int64, error) {
 	}
 	return n, nil
 }
+
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
 
 func decode(dst io.Writer, in *bufio.Reader, want Expect) (int64, error) {
 	var n int64

@@ -28,13 +28,18 @@ func Encode(c object.Compression, dst, src []byte) ([]byte, error) {
 
 var zstders sync.Pool
 
+// window bounds how far back a zstd match may reach, in bytes, and with it what
+// each encoder and each decoder holds: a quarter of what the level's own window
+// would take, for half a per cent more stored bytes on a root file system.
+const window = 2 << 20
+
 func enzstd(dst, src []byte) ([]byte, error) {
 	e, pooled := zstders.Get().(*zstd.Encoder)
 	if !pooled {
 		var err error
 		// No checksum of its own: the object's name is one already.
 		e, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
-			zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithZeroFrames(true))
+			zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithZeroFrames(true), zstd.WithWindowSize(window))
 		if err != nil {
 			return nil, fmt.Errorf("start zstd encoder: %w", err)
 		}

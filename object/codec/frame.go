@@ -64,15 +64,11 @@ func (f *frameReader) next() error {
 	if err != nil {
 		return fmt.Errorf("block header: %w", err)
 	}
-	h := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
-	f.last = h&1 != 0
-	size := h >> 3
-	switch h >> 1 & 3 {
-	case blockRLE:
-		size = 1
-	case blockBad:
+	size, last, ok := block(b)
+	if !ok {
 		return errFrame
 	}
+	f.last = last
 	f.left = blockHeader + size
 	return nil
 }
@@ -85,18 +81,39 @@ func (f *frameReader) header() error {
 	if binary.LittleEndian.Uint32(b) != frameMagic {
 		return errFrame
 	}
-	desc := b[4]
-	single := desc&0x20 != 0
-	n := 5 + []int{0, 1, 2, 4}[desc&3] + []int{0, 2, 4, 8}[desc>>6]
-	if single && desc>>6 == 0 {
-		n++ // content size of one byte
-	}
-	if !single {
-		n++ // window descriptor
-	}
-	if desc&4 != 0 {
-		f.tail = 4
-	}
+	n, tail := frameHeader(b[4])
+	f.tail = tail
 	f.head, f.left = true, n
 	return nil
+}
+
+// frameHeader says how long a frame's header is, magic included, and how much
+// follows its last block, by its descriptor.
+func frameHeader(desc byte) (head, tail int) {
+	single := desc&0x20 != 0
+	head = 5 + []int{0, 1, 2, 4}[desc&3] + []int{0, 2, 4, 8}[desc>>6]
+	if single && desc>>6 == 0 {
+		head++ // content size of one byte
+	}
+	if !single {
+		head++ // window descriptor
+	}
+	if desc&4 != 0 {
+		tail = 4
+	}
+	return head, tail
+}
+
+// block reads a block's header, which b begins with: how many bytes follow it
+// and whether it is the last.
+func block(b []byte) (size int, last, ok bool) {
+	h := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
+	size = h >> 3
+	switch h >> 1 & 3 {
+	case blockRLE:
+		size = 1
+	case blockBad:
+		return 0, false, false
+	}
+	return size, h&1 != 0, true
 }

@@ -49,7 +49,7 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	s.puts.Add(1)
-	temp, err := s.writeTemp(txnDir, tempPrefix, data, fileMode, s.generation, false)
+	temp, err := s.writeObject(data, s.generation)
 	if err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
@@ -103,14 +103,15 @@ func (s *Store) writeTemp(dir, prefix string, data []byte, mode fs.FileMode, mti
 
 // rename moves a temporary file into place, and removes it if that fails.
 func rename(temp, path string) error {
-	err := os.Rename(temp, path)
+	// Not os.Rename, which looks at path first.
+	err := unix.Rename(temp, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), dirMode); err == nil {
-			err = os.Rename(temp, path)
+			err = unix.Rename(temp, path)
 		}
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(temp))
+		return errors.Join(&os.LinkError{Op: "rename", Old: temp, New: path, Err: err}, os.Remove(temp))
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/rootstock-cf/rootstock/cell"
 )
 
-func newExplain() *cobra.Command {
+func newCellExplain() *cobra.Command {
 	var a asking
 	cmd := &cobra.Command{
 		Use:   "explain PATH|REFERENCE...",

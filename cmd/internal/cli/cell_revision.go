@@ -10,8 +10,8 @@ import (
 	"github.com/rootstock-cf/rootstock/cell"
 )
 
-// revisionLine is a line of `rootstock-cell revision --json`.
-type revisionLine struct {
+// shownLine is a line of `rootstock-cell revision --json`.
+type shownLine struct {
 	Name      string     `json:"name"`
 	Revision  uint64     `json:"revision"`
 	RootHash  string     `json:"root_hash"`
@@ -31,11 +31,11 @@ func newRevision() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list := make([]revisionLine, len(s.Repositories))
+			list := make([]shownLine, len(s.Repositories))
 			for i, r := range s.Repositories {
 				list[i] = revisionOf(r)
 			}
-			return table(cmd, a.json, "NAME\tREVISION\tROOT\tPUBLISHED", list, func(w io.Writer, r revisionLine) {
+			return table(cmd, a.json, "NAME\tREVISION\tROOT\tPUBLISHED", list, func(w io.Writer, r shownLine) {
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", r.Name, r.Revision, r.RootHash, when(r.Published))
 			})
 		},
@@ -44,6 +44,6 @@ func newRevision() *cobra.Command {
 	return cmd
 }
 
-func revisionOf(r cell.RepositoryStatus) revisionLine {
-	return revisionLine{r.Name, r.Revision, r.RootHash, r.Published, r.Offline, r.Fixed}
+func revisionOf(r cell.RepositoryStatus) shownLine {
+	return shownLine{r.Name, r.Revision, r.RootHash, r.Published, r.Offline, r.Fixed}
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
@@ -18,9 +19,10 @@ import (
 
 // publishFlags are those that all kinds of sources share.
 type publishFlags struct {
-	store, keys, temp, index string
-	workers                  int
-	quiet, verbose           bool
+	writeFlags
+	index   string
+	workers int
+	quiet   bool
 }
 
 func newPublish() *cobra.Command {
@@ -34,13 +36,10 @@ func newPublish() *cobra.Command {
 		},
 	}
 	p := cmd.PersistentFlags()
-	p.StringVar(&f.store, "store", "", "directory of the repository")
-	p.StringVar(&f.keys, "keys", "", "directory of FQRN.key and FQRN.crt")
-	p.StringVar(&f.temp, "tmp", "", "directory for spooled layers (default the system's)")
+	f.add(p)
 	p.StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored; safe to delete; empty for none")
 	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
 	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
-	p.BoolVar(&f.verbose, "verbose", false, "log each stage")
 	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
 	return cmd
 }
@@ -136,8 +135,16 @@ func readPassword(r io.Reader) (string, error) {
 	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
+// softLimit is where the garbage collector begins to work harder, in bytes. What
+// a publish holds is bounded by its workers' buffers; this keeps what it has
+// finished with from doubling that.
+const softLimit = 192 << 20
+
 func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
 	ctx := cmd.Context()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softLimit)
+	}
 	p, err := f.open(ctx)
 	if err != nil {
 		return err
@@ -164,21 +171,21 @@ func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
 }
 
 func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
-	st, err := openStore(f.store)
+	o, err := f.options(ctx)
 	if err != nil {
 		return nil, err
 	}
-	name, err := publisher.RepositoryName(ctx, st)
-	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", f.store, err)
+	o.IndexDir, o.Workers = f.index, f.workers
+	return publisher.Open(ctx, o)
+}
+
+// stages logs what a publish does if asked to, and otherwise only what a person
+// has to know.
+func stages(verbose bool) *slog.Logger {
+	if verbose {
+		return logger(os.Stderr, true)
 	}
-	keys, err := manifest.ReadKeys(f.keys, name)
-	if err != nil {
-		return nil, err
-	}
-	return publisher.Open(ctx, publisher.Options{
-		Store: st, Keys: keys, TempDir: f.temp, IndexDir: f.index, Workers: f.workers, Log: logger(os.Stderr, f.verbose),
-	})
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // size prints bytes for people.

@@ -20,6 +20,12 @@ func NewRootstock() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
+	cmd.AddCommand(newTag(), newRollback(), newHistory())
+	cmd.AddCommand(newChannel(), newRemove())
+	cmd.AddCommand(newDiff(), newExplain())
+	cmd.AddCommand(newWhitelist(), newResign())
+	cmd.AddCommand(newCheck(), newGC())
+	cmd.AddCommand(newRecompress())
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -42,7 +43,7 @@ systemd with Type=notify, readiness, reloading and stopping are reported.`,
 				o.Metrics = metricsAddress(f.metrics)
 			}
 			o.Log = logger(os.Stderr, f.verbose)
-			return runCell(cmd, o)
+			return runCell(cmd, o, func(lines string) { fmt.Fprint(cmd.OutOrStdout(), lines) })
 		},
 	}
 	cmd.Flags().StringVar(&f.file, "config", "", "configuration file, YAML or JSON (docs/cell.md)")
@@ -60,8 +61,9 @@ func metricsAddress(flag string) string {
 	return flag
 }
 
-// runCell mounts and serves until the command's context is done.
-func runCell(cmd *cobra.Command, o cell.Options) error {
+// runCell mounts and serves until the command's context is done. ready is given a
+// line for each repository once all answer.
+func runCell(cmd *cobra.Command, o cell.Options, ready func(lines string)) error {
 	c, err := cell.Mount(cmd.Context(), o)
 	if err != nil {
 		return err
@@ -82,9 +84,11 @@ func runCell(cmd *cobra.Command, o cell.Options) error {
 	unnotify := context.AfterFunc(ctx, func() { notify(o.Log, daemon.SdNotifyStopping) })
 	defer unnotify()
 	return c.Run(cmd.Context(), func() {
+		var lines strings.Builder
 		for _, s := range c.Shown() {
-			fmt.Fprintf(cmd.OutOrStdout(), "mounted %s revision %d at %s\n", s.Name, s.Revision, s.Mountpoint)
+			fmt.Fprintf(&lines, "mounted %s revision %d at %s\n", s.Name, s.Revision, s.Mountpoint)
 		}
+		ready(lines.String())
 		notify(o.Log, daemon.SdNotifyReady)
 	})
 }

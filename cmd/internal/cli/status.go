@@ -46,7 +46,11 @@ func printStatus(cmd *cobra.Command, raw []byte) error {
 		return fmt.Errorf("status: %w", err)
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "process\t%d, %s tier\n", s.WorkerPID, s.Tier)
+	fmt.Fprintf(w, "process\t%d\n", s.WorkerPID)
+	fmt.Fprintf(w, "tier\t%s (%s)\n", s.Tier, s.TierReason)
+	if i := s.Images; i != nil {
+		fmt.Fprintf(w, "images\t%d trees, %d requests for contents that were not cached, %d failed\n", i.Trees, i.Requests, i.Failures)
+	}
 	if s.Draining {
 		fmt.Fprintln(w, "draining\tno new containers are taken")
 	}

@@ -1,5 +1,7 @@
 package deflate
 
+// litlenAlphabet is that of literals, the end of a block, and lengths
+// (RFC 1951, 3.2.5 and 3.2.6).
 var litlenAlphabet = alphabet{
 	size: numLitLen, limit: maxLimit,
 	extra: func() []uint8 {
@@ -28,6 +30,7 @@ var litlenAlphabet = alphabet{
 	}(),
 }
 
+// distAlphabet is that of distances.
 var distAlphabet = alphabet{
 	size: numDist, limit: maxLimit,
 	extra: func() []uint8 {

@@ -2,6 +2,7 @@ package deflate_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -75,21 +76,6 @@ func copies(seed uint64, n int, length func(*rand.Rand) int) []byte {
 		b = append(b, b[from:from+l]...)
 	}
 	return b
-}
-
-// fibonacci returns k numbers as often as makes a Huffman tree deepest: the
-// first once, each as often as the two before it together.
-func fibonacci(r *rand.Rand, k int) []int {
-	var all []int
-	x, y := 1, 1
-	for v := range k {
-		for range x {
-			all = append(all, v)
-		}
-		x, y = y, x+y
-	}
-	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all
 }
 
 // hash is zlib's, of three bytes.
@@ -301,58 +287,93 @@ func forms(yield func(string, []byte) bool) bool {
 	return true
 }
 
-// codes has frequencies that make a Huffman tree deeper than permitted.
+// codes has frequencies that make a Huffman tree deeper than permitted, in
+// blocks of matches alone: of literals there are too many kinds, and repeats
+// among them become matches.
 func codes(yield func(string, []byte) bool) bool {
-	for seed := range uint64(20) {
+	for seed := range uint64(4) {
 		r := rand.New(rand.NewPCG(seed, 4))
+		var steps []step
+		for _, v := range deep(r, 16, 5) {
+			least, _ := spread(16-v, 4)
+			steps = append(steps, step{length: 2 + least, least: 300, most: 30_000})
+		}
+		if !yield(fmt.Sprintf("deep lengths, seed %d", seed), pieces(r, steps)) {
+			return false
+		}
+		steps = nil
+		for _, v := range deep(r, 19, 0) {
+			least, most := spread(11+v, 2)
+			steps = append(steps, step{length: 4, least: least, most: min(most, maxDist)})
+		}
+		if !yield(fmt.Sprintf("deep distances, seed %d", seed), pieces(r, steps)) {
+			return false
+		}
 		var b []byte
-		for _, v := range fibonacci(r, 20) {
+		for _, v := range deep(r, 20, 0) {
 			b = append(b, byte(v))
 		}
-		if !yield(fmt.Sprintf("Fibonacci literals, seed %d", seed), b) {
-			return false
-		}
-		// The frequent ones in an order without repeats of three.
-		var once []byte
-		for _, v := range fibonacci(r, 10) {
-			once = append(once, byte(v*25), byte(r.IntN(256)))
-		}
-		if !yield(fmt.Sprintf("Fibonacci literals and noise, seed %d", seed), once) {
-			return false
-		}
-		lengths := fibonacci(r, 18)
-		i := 0
-		b = copies(seed, 300_000, func(*rand.Rand) int {
-			i++
-			return 21 - lengths[i%len(lengths)]
-		})
-		if !yield(fmt.Sprintf("Fibonacci lengths, seed %d", seed), b) {
-			return false
-		}
-		if !yield(fmt.Sprintf("Fibonacci distances, seed %d", seed), distances(r)) {
+		if !yield(fmt.Sprintf("deep literals, seed %d", seed), b) {
 			return false
 		}
 	}
 	return true
 }
 
-// distances returns matches whose distances' symbols have Fibonacci
-// frequencies.
-func distances(r *rand.Rand) []byte {
-	b := make([]byte, 34_000)
-	for i := range b {
-		b[i] = byte(r.IntN(256))
-	}
-	for _, v := range fibonacci(r, 19) {
-		// Symbol 29-v begins at this distance.
-		s := 29 - v
-		d := 1 + (2+s&1)<<(s/2-1)
-		d += r.IntN(1 << max(s/2-1, 0))
-		from := len(b) - min(d, maxDist)
-		for i := range 4 {
-			b = append(b, b[from+i])
+// deep returns numbers below k as often as makes a Huffman tree deep: each more
+// often than all before the last together, by slack, so that they join the tree
+// one by one even if slack others come in between.
+func deep(r *rand.Rand, k, slack int) []int {
+	var all []int
+	last, before := 1, 0 // how often the last number, and all before it
+	for v := range k {
+		for range last {
+			all = append(all, v)
 		}
-		b = append(b, byte(r.IntN(256)))
+		last, before = before+1+slack, before+last
+	}
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// spread returns the least and the greatest value of the s-th symbol where
+// values from 1 on have each its own for the first two times k, and then k
+// symbols share each power of two: of distances if k is 2, and of lengths less
+// 2 if it is 4.
+func spread(s, k int) (least, most int) {
+	if s < k {
+		return 1 + s, 1 + s
+	}
+	size := 1 << (s/k - 1)
+	least = 1 + (k+s%k)*size
+	return least, least + size - 1
+}
+
+// A step asks for a match of a length at a distance within bounds.
+type step struct{ length, least, most int }
+
+// pieces returns noise that fills two blocks, and then the matches asked for
+// and little else: each repeats something that occurs only once nearby, and is
+// followed by another byte than that is. Where nothing of the kind is found,
+// the step is left out.
+func pieces(r *rand.Rand, steps []step) []byte {
+	four := func(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+	b := noise(r.Uint64(), 2*16383)
+	nearest := map[uint32]int{} // by four bytes
+	seen, not := 0, -1
+	for _, s := range steps {
+		for ; seen+4 <= len(b); seen++ {
+			nearest[four(b[seen:])] = seen
+		}
+		for range 300 {
+			from := len(b) - s.least - r.IntN(s.most-s.least+1)
+			if from < 1 || from+max(s.length, 4)+1 > len(b) || int(b[from]) == not || nearest[four(b[from:])] != from {
+				continue
+			}
+			not = int(b[from+s.length])
+			b = append(b, b[from:from+s.length]...)
+			break
+		}
 	}
 	return b
 }

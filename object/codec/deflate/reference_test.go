@@ -117,11 +117,15 @@ func installed(tb testing.TB) reference {
 // compare fails the test if Append's result for src is not the reference's.
 func compare(tb testing.TB, ref reference, name string, src []byte) {
 	tb.Helper()
+	compareTo(tb, ref, name, src, deflate.Append(nil, src))
+}
+
+func compareTo(tb testing.TB, ref reference, name string, src, got []byte) {
+	tb.Helper()
 	want, err := ref(src)
 	if err != nil {
 		tb.Fatalf("%s: %v", name, err)
 	}
-	got := deflate.Append(nil, src)
 	if bytes.Equal(got, want) {
 		return
 	}
