@@ -62,6 +62,7 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 		"keys":     cmdKeys,
 		"await":    cmdAwait,
 		"s3server": func(ts *testscript.TestScript, _ bool, args []string) { cmdS3Server(t, ts, args) },
+		"code":     cmdCode,
 	}
 	testscript.Run(t, p)
 }

@@ -61,6 +61,7 @@ var only = map[string][]string{
 	"manifest":  {"object"},
 	"catalog":   {"object"},
 	"imagemeta": {"object"},
+	"inventory": {"object", "reference", "imagemeta"},
 }
 
 // never says what a folder must not import, directly.

@@ -113,14 +113,14 @@ func TestStuckServer(t *testing.T) {
 	})
 	o := s3.Options{
 		Bucket: bucket, Endpoint: middle.url, Region: versitygw.Region, AccessKey: versitygw.AccessKey,
-		SecretKey: versitygw.SecretKey, Timeout: 100 * time.Millisecond, Retries: 1,
+		SecretKey: versitygw.SecretKey, Timeout: 500 * time.Millisecond, Retries: 1,
 	}
 	s, err := s3.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for op, err := range everything(t.Context(), s) {
-		if err == nil || !strings.Contains(err.Error(), "does not answer within 100ms") || errors.Is(err, context.DeadlineExceeded) {
+		if err == nil || !strings.Contains(err.Error(), "does not answer within 500ms") || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", op, err)
 		}
 	}

@@ -26,6 +26,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newTag(), newRollback(), newHistory())
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newDiff(), newExplain())
+	cmd.AddCommand(newSBOM(), newAudit())
 	cmd.AddCommand(newWhitelist(), newResign())
 	cmd.AddCommand(newCheck(), newGC())
 	cmd.AddCommand(newRecompress())
