@@ -193,7 +193,7 @@ func (r *Replicator) stored(ctx context.Context, h *head) (*before, error) {
 }
 
 // isCurrent tells that there is nothing to do.
-func (b *before) isCurrent(h *head, only []reference.Reference) bool {
+func (b *before) isCurrent(only []reference.Reference) bool {
 	return b.current && slices.Equal(b.only, texts(only))
 }
 

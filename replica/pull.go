@@ -289,7 +289,7 @@ func (p *pull) read(ctx context.Context, group *errgroup.Group, t *tree, path st
 	if err != nil {
 		return nil, "", err
 	}
-	defer os.Remove(file.Name())
+	defer os.Remove(file.Name()) //nolint:errcheck // the directory goes with all it holds
 	_, err = codec.Decode(file, bytes.NewReader(b.Bytes()), codec.Expect{Hash: r.hash, Size: -1, Limit: limit})
 	if cerr := file.Close(); err == nil {
 		err = cerr

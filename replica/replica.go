@@ -118,7 +118,7 @@ func (r *Replicator) snapshot(ctx context.Context, h *head) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old.isCurrent(h, r.o.Only) {
+	if old.isCurrent(r.o.Only) {
 		return &Result{Name: h.manifest.Name, Revision: h.manifest.Revision, Unchanged: true}, nil
 	}
 	if err := r.o.To.Put(ctx, snapshottingFile, stamp(r.o.Now())); err != nil {

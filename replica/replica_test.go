@@ -55,9 +55,21 @@ func tree(more ...string) testrepo.Tree {
 	return all
 }
 
+// fastDir is a directory in memory where there is one: these tests make many
+// stores, and what a disk adds is tested with the store.
+func fastDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "rootstock-replica-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func newStore(t testing.TB) *local.Store {
 	t.Helper()
-	s, err := local.Create(filepath.Join(t.TempDir(), "replica"))
+	s, err := local.Create(filepath.Join(fastDir(t), "replica"))
 	if err != nil {
 		t.Fatal(err)
 	}

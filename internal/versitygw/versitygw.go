@@ -111,7 +111,8 @@ func Start(t testing.TB, buckets ...string) *Server {
 }
 
 func (s *Server) run(t testing.TB, program string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (s *Server) run(t testing.TB, program string) error {
 		return err
 	}
 	var said bytes.Buffer
-	cmd := exec.Command(program, "--quiet", "--port", address, "--access", AccessKey, "--secret", SecretKey,
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "--quiet", "--port", address, "--access", AccessKey, "--secret", SecretKey,
 		"--region", Region, "posix", s.Dir)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -148,14 +149,16 @@ func (s *Server) run(t testing.TB, program string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			cmd.Process.Kill()
-			<-ended
-			return errors.New("versitygw does not answer")
+			err := cmd.Process.Kill()
+			_ = <-ended
+			return errors.Join(errors.New("versitygw does not answer"), err)
 		}
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill() // it would wait for idle connections
-		<-ended
+		if err := cmd.Process.Kill(); err != nil { // asked to end, it would wait for idle connections
+			t.Errorf("end versitygw: %v", err)
+		}
+		_ = <-ended
 	})
 	return nil
 }

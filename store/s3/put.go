@@ -42,9 +42,9 @@ func (s *Store) headers(name string) minio.PutObjectOptions {
 	return o
 }
 
-func (s *Store) upload(ctx context.Context, name string, data []byte, o minio.PutObjectOptions) (etag string, err error) {
-	info, err := s.client.Client.PutObject(ctx, s.o.Bucket, s.key(name), bytes.NewReader(data), int64(len(data)), o)
-	return info.ETag, err
+func (s *Store) upload(ctx context.Context, name string, data []byte, o minio.PutObjectOptions) error {
+	_, err := s.client.Client.PutObject(ctx, s.o.Bucket, s.key(name), bytes.NewReader(data), int64(len(data)), o)
+	return err
 }
 
 // Put stores data under name. An object that is there already costs the server
@@ -61,7 +61,7 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 	}
 	o := s.headers(name)
 	if !store.IsObject(name) {
-		if _, err := s.upload(ctx, name, data, o); err != nil {
+		if err := s.upload(ctx, name, data, o); err != nil {
 			return fmt.Errorf("put %s: %w", name, s.explain(err))
 		}
 		return nil
@@ -77,7 +77,7 @@ func (s *Store) putObject(ctx context.Context, name string, data []byte, o minio
 	first := o
 	first.SetMatchETagExcept("*")
 	for try := 0; ; try++ {
-		_, err := s.upload(ctx, name, data, first)
+		err := s.upload(ctx, name, data, first)
 		refused, again := refusedCondition(err)
 		if !refused {
 			return err
@@ -89,7 +89,7 @@ func (s *Store) putObject(ctx context.Context, name string, data []byte, o minio
 		if err == nil && info.Size == int64(len(data)) {
 			return nil
 		}
-		_, err = s.upload(ctx, name, data, s.headers(name))
+		err = s.upload(ctx, name, data, s.headers(name))
 		return err
 	}
 }
@@ -118,7 +118,7 @@ func (s *Store) Swap(ctx context.Context, name string, old, next []byte) error {
 		} else {
 			o.SetMatchETag(etag)
 		}
-		_, err = s.upload(ctx, name, next, o)
+		err = s.upload(ctx, name, next, o)
 		refused, again := refusedCondition(err)
 		if !refused {
 			if err != nil {

@@ -22,12 +22,12 @@ const maxLogged = 512
 // servers have, with the milliseconds it took at the end. Lines are written
 // together, within a second.
 type AccessLog struct {
-	mu     sync.Mutex
-	w      *bufio.Writer
-	log    *slog.Logger
-	timer  *time.Timer // nil while nothing waits
-	failed bool
-	line1  []byte // under work
+	mu      sync.Mutex
+	w       *bufio.Writer
+	log     *slog.Logger
+	timer   *time.Timer // nil while nothing waits
+	failed  bool
+	scratch []byte // under work
 }
 
 // NewAccessLog writes to w, which the caller closes after Flush. The first
@@ -64,7 +64,8 @@ func (a *AccessLog) line(r *http.Request, s *seen, at time.Time, took time.Durat
 	if err != nil {
 		host = "-"
 	}
-	b := append(a.line1[:0], host...)
+	b := a.scratch[:0]
+	b = append(b, host...)
 	b = append(b, " - "...)
 	b = append(b, user(r)...)
 	b = append(b, " ["...)
@@ -82,7 +83,7 @@ func (a *AccessLog) line(r *http.Request, s *seen, at time.Time, took time.Durat
 	b = append(b, ' ')
 	b = strconv.AppendFloat(b, took.Seconds()*1000, 'f', 3, 64)
 	b = append(b, '\n')
-	a.line1 = b
+	a.scratch = b
 	_, _ = a.w.Write(b) //nolint:errcheck // sticky, and seen by flush
 	if a.timer == nil {
 		a.timer = time.AfterFunc(flushAfter, a.Flush)
