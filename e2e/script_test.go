@@ -56,10 +56,13 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 		return cond == "golden" && goldenDir() != "", nil
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
-		"daemon": cmdDaemon,
-		"stop":   cmdStop,
-		"tmpfs":  cmdTmpfs,
-		"keys":   cmdKeys,
+		"daemon":   cmdDaemon,
+		"stop":     cmdStop,
+		"tmpfs":    cmdTmpfs,
+		"keys":     cmdKeys,
+		"await":    cmdAwait,
+		"s3server": func(ts *testscript.TestScript, _ bool, args []string) { cmdS3Server(t, ts, args) },
+		"code":     cmdCode,
 	}
 	testscript.Run(t, p)
 }
