@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/registry"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -126,7 +127,7 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 			cancel()
 			return errors.Join(err, g.Wait())
 		}
-		server := &control.Server{Lowers: c, Reports: c, Log: c.o.Log}
+		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Log: c.o.Log}
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
 	g.Go(func() error {

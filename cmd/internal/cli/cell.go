@@ -10,5 +10,6 @@ func NewCell() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newMount(), newStatus())
+	cmd.AddCommand(newFetchLayer())
 	return cmd
 }

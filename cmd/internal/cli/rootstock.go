@@ -20,6 +20,7 @@ func NewRootstock() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
+	cmd.AddCommand(newThinTar())
 	return cmd
 }
 
