@@ -152,6 +152,12 @@ func (p *Provider) releasePins(ctx context.Context, handle string) error {
 		if err := p.release(ctx, e.Name()); err != nil {
 			return err
 		}
+		// Left by a create that died.
+		if l, err := tryLock(p.store.lock(e.Name())); err == nil {
+			if err := l.remove(); err != nil {
+				return err
+			}
+		}
 	}
 	if err := p.step("unpinned"); err != nil {
 		return err

@@ -81,7 +81,7 @@ func TestPublic(t *testing.T) {
 }
 
 // stackTar writes a thin tar and returns its path.
-func stackTar(t *testing.T, name, uri string) string {
+func stackTar(t testing.TB, name, uri string) string {
 	t.Helper()
 	ref, err := reference.Parse(uri)
 	must(t, err)

@@ -72,7 +72,7 @@ func (s store) make() error {
 func (s store) handles() ([]string, error) {
 	seen := map[string]bool{}
 	var all []string
-	for _, dir := range []string{"containers", "records", "releases", "delegated", "pins"} {
+	for _, dir := range []string{"containers", "records", "releases", "delegated", "pins", "locks"} {
 		entries, err := os.ReadDir(filepath.Join(string(s), dir))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("store: %w", err)

@@ -24,7 +24,8 @@ const (
 	maxEntries = 2_000_000
 	maxBytes   = 64 << 30 // uncompressed
 	maxName    = 4096
-	maxDepth   = 64 // of the directory that a layer goes to
+	maxPadding = 1 << 20 // bytes behind the archive
+	maxDepth   = 64      // of the directory that a layer goes to
 )
 
 var (
@@ -52,7 +53,7 @@ func (l *Layer) Extract(ctx context.Context, r io.Reader, root string, owner Own
 	err := l.extract(counted, root, owner)
 	if err == nil {
 		// What follows the archive belongs to the digest as well.
-		_, err = io.Copy(io.Discard, io.LimitReader(counted, maxBytes))
+		err = drain(counted)
 	}
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", l.Digest, err)
@@ -100,7 +101,7 @@ func (l *Layer) extract(r io.Reader, root string, owner Owner) error {
 	for range maxEntries {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			if _, err := io.Copy(io.Discard, limited); err != nil { // a gzip stream's own checksum
+			if err := drain(limited); err != nil { // a gzip stream's own checksum
 				return err
 			}
 			return u.finish()
@@ -113,6 +114,15 @@ func (l *Layer) extract(r io.Reader, root string, owner Owner) error {
 		}
 	}
 	return fmt.Errorf("%w: more than %d entries", ErrEntry, maxEntries)
+}
+
+// drain reads what follows an archive: padding, a checksum, no more.
+func drain(r io.Reader) error {
+	n, err := io.Copy(io.Discard, io.LimitReader(r, maxPadding+1))
+	if err == nil && n > maxPadding {
+		err = fmt.Errorf("%w: more than %d bytes follow the archive", ErrEntry, maxPadding)
+	}
+	return err
 }
 
 // openDir opens dir in the container, making what is missing of it. Links in
