@@ -18,7 +18,7 @@ import (
 type Layers struct {
 	Lower   []string // topmost first
 	Data    []string // data-only layers below Lower, kernel 6.5 and later
-	Upper   string   // the write layer; empty for a read-only overlay of two lower layers or more
+	Upper   string   // the write layer; without one nothing can be written
 	Work    string   // on the same file system as Upper, empty
 	Options []string // further mount options: key=value or a bare key
 }
