@@ -278,7 +278,7 @@ func TestOwnXAttrs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string][]string{
-		"/t":       {"user.rootstock.tree", "user.source"},
+		"/t":       {"user.source"},
 		lower.Path: {"user.source"},
 	} {
 		n := find(t, r, path)
