@@ -38,7 +38,7 @@ func mountInBackground(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return fmt.Errorf("mount in the background: %w", err)
 	}
-	defer r.Close()                     //nolint:errcheck // read only
+	defer r.Close() //nolint:errcheck // read only
 	//nolint:noctx // it outlives this command, and the context with it
 	child := exec.Command(exe, args...) // #nosec G204 -- ourselves, with our own arguments
 	child.ExtraFiles = []*os.File{w}
