@@ -71,7 +71,7 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Setenv(name, m[1])
 		}
 	case err := <-d.done:
-		d.done <- err // for whoever waits for it later
+		d.done <- err                     // for whoever waits for it later
 		time.Sleep(50 * time.Millisecond) // the reader may be a line behind
 		d.mu.Lock()
 		defer d.mu.Unlock()

@@ -38,7 +38,7 @@ func TestWithdrawnWhileInUse(t *testing.T) {
 	rig.Run(t, bin+"/rootstock", "init", "--store", at("store"), "--name", name, "--keys", at("keys"))
 	rig.Run(t, bin+"/rootstock", "publish", "--store", at("store"), "--keys", at("keys"), "--cache", "", "rootfs", "demo", "1", at("one.tar"))
 	_, process := rig.Cell(t, bin, nil, "--url", rig.Serve(t, at("store")), "--name", name, "--key", manifest.PublicKeyFile(at("keys"), name),
-		"--blacklist", at("blacklist"), "--refresh", "50ms", "--socket", at("socket"))
+		"--blacklist", at("blacklist"), "--refresh", "50ms", "--tier", "tree", "--socket", at("socket"))
 	client := &control.Client{Socket: at("socket")}
 	ref := reference.Reference{Repository: name, Kind: reference.Rootfs, Name: "demo", Version: "1"}
 	lower, err := client.Lower(t.Context(), control.LowerRequest{Ref: ref, Handle: "first"})

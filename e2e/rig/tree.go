@@ -36,7 +36,7 @@ func (x Tools) List(t testing.TB, root string) string {
 	}
 	defer out.Close() //nolint:errcheck // the script's exit code tells
 	var said strings.Builder
-	cmd := exec.Command("python3", filepath.Join(x.dir, "treelist.py"), root)
+	cmd := exec.CommandContext(t.Context(), "python3", filepath.Join(x.dir, "treelist.py"), root)
 	cmd.Stdout, cmd.Stderr = out, &said
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("list %s: %v\n%s", root, err, said.String())
