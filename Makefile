@@ -6,7 +6,7 @@ BIN      := bin
 PROGRAMS := rootstock rootstock-cell rootstock-plugin
 export PATH := $(abspath $(BIN)):$(shell $(GO) env GOPATH)/bin:$(PATH)
 
-.PHONY: all build test lint demo bench deps clean
+.PHONY: all build test lint demo bench fault deps clean
 
 all: build
 
@@ -26,6 +26,11 @@ lint:
 
 demo: deps build
 	@e2e/demo/demo.sh
+
+# Breaks servers, proxies, names, disks and processes under a mounted cell, and
+# prints what became of it (docs/faults.md).
+fault: deps
+	@unshare --mount --propagation private -- $(GO) test -count=1 -timeout 5m ./e2e/fault -table
 
 bench: deps build
 	@e2e/bench/bench.sh

@@ -2,8 +2,8 @@ package cell
 
 import "time"
 
-// Interval is what a cell of these options waits between two looks.
-func Interval(o Options, ttl time.Duration) time.Duration { return (&Cell{o: o}).interval(ttl) }
+// Interval is what is waited between two looks at a repository of these options.
+func Interval(o Repository, ttl time.Duration) time.Duration { return (&mounted{o: o}).interval(ttl) }
 
 // Watch remembers what was said.
 type Watch struct{ w watch }

@@ -15,17 +15,17 @@ import (
 func TestInterval(t *testing.T) {
 	const ttl = 240 * time.Second
 	for name, tc := range map[string]struct {
-		o    cell.Options
+		o    cell.Repository
 		ttl  time.Duration
 		want time.Duration
 	}{
-		"given":              {cell.Options{Refresh: 7 * time.Second, FollowTTL: true, MaxTTL: time.Second}, ttl, 7 * time.Second},
-		"the repository's":   {cell.Options{FollowTTL: true}, ttl, ttl},
-		"limited":            {cell.Options{FollowTTL: true, MaxTTL: time.Minute}, ttl, time.Minute},
-		"limit not reached":  {cell.Options{FollowTTL: true, MaxTTL: time.Hour}, ttl, ttl},
-		"no TTL, with limit": {cell.Options{FollowTTL: true, MaxTTL: time.Hour}, 0, time.Hour},
-		"no TTL, no limit":   {cell.Options{FollowTTL: true}, 0, cell.DefaultRefresh},
-		"a TTL next to none": {cell.Options{FollowTTL: true}, time.Nanosecond, time.Second},
+		"given":              {cell.Repository{Refresh: 7 * time.Second, FollowTTL: true, MaxTTL: time.Second}, ttl, 7 * time.Second},
+		"the repository's":   {cell.Repository{FollowTTL: true}, ttl, ttl},
+		"limited":            {cell.Repository{FollowTTL: true, MaxTTL: time.Minute}, ttl, time.Minute},
+		"limit not reached":  {cell.Repository{FollowTTL: true, MaxTTL: time.Hour}, ttl, ttl},
+		"no TTL, with limit": {cell.Repository{FollowTTL: true, MaxTTL: time.Hour}, 0, time.Hour},
+		"no TTL, no limit":   {cell.Repository{FollowTTL: true}, 0, cell.DefaultRefresh},
+		"a TTL next to none": {cell.Repository{FollowTTL: true}, time.Nanosecond, time.Second},
 	} {
 		if got := cell.Interval(tc.o, tc.ttl); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)

@@ -93,6 +93,7 @@ func loadPins(ctx context.Context, file string, p pinner) (*pins, error) {
 	}
 	for _, one := range all {
 		if err := p.pin(ctx, one); err != nil {
+			s.letGo()
 			return nil, fmt.Errorf("pin the tree of container %s: %w", one.Handle, err)
 		}
 		s.byHandle[one.Handle] = one
@@ -149,6 +150,60 @@ func (s *pins) list() []control.Container {
 	}
 	slices.SortFunc(all, func(a, b control.Container) int { return cmp.Compare(a.Handle, b.Handle) })
 	return all
+}
+
+// on returns the handles that stand on a tree, as an image by its id or as that
+// of a catalog, sorted.
+func (s *pins) on(tree string, h object.Hash) (handles []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.byHandle {
+		if p.Image && p.Tree == tree || !p.Image && p.Catalog == h {
+			handles = append(handles, p.Handle)
+		}
+	}
+	slices.Sort(handles)
+	return handles
+}
+
+// pinnedTree is a tree and who stands on it.
+type pinnedTree struct {
+	catalog object.Hash
+	size    int64 // bytes of the catalog's database
+	handles []string
+}
+
+// trees returns the trees of catalogs that have containers, each once.
+func (s *pins) trees() (list []pinnedTree) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := map[object.Hash]int{}
+	for _, p := range s.byHandle {
+		if p.Image {
+			continue
+		}
+		i, ok := at[p.Catalog]
+		if !ok {
+			i = len(list)
+			at[p.Catalog] = i
+			list = append(list, pinnedTree{catalog: p.Catalog, size: p.Size})
+		}
+		list[i].handles = append(list[i].handles, p.Handle)
+	}
+	for _, t := range list {
+		slices.Sort(t.handles)
+	}
+	return list
+}
+
+// letGo unpins everything and keeps the record, for whoever loads it next.
+func (s *pins) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.byHandle {
+		s.p.unpin(p)
+	}
+	clear(s.byHandle)
 }
 
 // save writes all pins. Callers hold mu.

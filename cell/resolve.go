@@ -161,6 +161,7 @@ const (
 	modeType    = 0o170000
 	modeSymlink = 0o120000
 	modeDir     = 0o040000
+	modeRegular = 0o100000
 )
 
 func split(p string) []string {

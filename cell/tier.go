@@ -67,24 +67,24 @@ func (c *Cell) sweepTrees(ctx context.Context) {
 // imageLower makes a tree ready as an image. It reports false without an error
 // for what has none: somebody else's tree, a directory within a tree, or a tree
 // for whose image there is no room.
-func (c *Cell) imageLower(ctx context.Context, n pin, l *control.Lower) (bool, error) {
+func (m *mounted) imageLower(ctx context.Context, n pin, l *control.Lower) (bool, error) {
 	id, err := object.ParseContentID(l.Tree)
-	if c.images == nil || err != nil {
+	if m.cell.images == nil || err != nil {
 		return false, nil
 	}
-	layers, err := c.images.Acquire(ctx, c.repo, id)
+	layers, err := m.cell.images.Acquire(ctx, m.repo, id)
 	for _, without := range []error{fs.ErrNotExist, imagemeta.ErrUnsupported, imagemeta.ErrTooLarge, cache.ErrCannotStore} {
 		if errors.Is(err, without) {
-			c.o.Log.Warn("container gets the tree tier", "handle", n.Handle, "tree", l.Tree, "reason", err)
+			m.cell.o.Log.Warn("container gets the tree tier", "handle", n.Handle, "tree", l.Tree, "reason", err)
 			return false, nil
 		}
 	}
 	if err != nil {
 		return false, err
 	}
-	defer c.images.Release(c.repo, id) // the pin holds it
+	defer m.cell.images.Release(m.repo, id) // the pin holds it
 	n.Image = true
-	if err := c.pins.pin(ctx, n); err != nil {
+	if err := m.pins.pin(ctx, n); err != nil {
 		return false, err
 	}
 	l.Lower, l.Data, l.Options = layers.Lower, layers.Data, layers.Options

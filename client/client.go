@@ -81,8 +81,12 @@ type Options struct {
 	// MaxCatalog bounds a catalog's database, in bytes, whatever the
 	// repository says; 1 GiB.
 	MaxCatalog int64
-	Clock      func() time.Time
-	Log        *slog.Logger
+	// Grace is for how long after its whitelist ran out the last verified
+	// revision may still be shown at a start without usable servers, and
+	// passes for trusted.
+	Grace time.Duration
+	Clock func() time.Time
+	Log   *slog.Logger
 }
 
 // Owner is a user and a group.
@@ -145,6 +149,8 @@ type Repository struct {
 	ioErrors  atomic.Int64
 	opens     atomic.Int64
 	lastError atomic.Int64 // UNIX seconds
+	verified  atomic.Int64 // UNIX seconds: the servers' manifest, last
+	rejected  atomic.Int64 // manifests
 }
 
 // head is one state of the repository as a whole.
@@ -221,6 +227,8 @@ type Status struct {
 	Catalogs     int       // mapped now
 	Opens        int64
 	IOErrors     int64
+	Verified     time.Time // when a server's manifest last verified; zero if never
+	Rejected     int64     // manifests that did not
 }
 
 // Status reports the present state.
@@ -231,6 +239,10 @@ func (r *Repository) Status() Status {
 		TTL: time.Duration(h.manifest.TTL) * time.Second, WhitelistEnd: h.end,
 		Offline: h.offline, Fixed: r.fixed(), Withdrawn: h.withdrawn != nil, Checked: h.checked, Catalogs: r.catalogs.count(),
 		Opens: r.opens.Load(), IOErrors: r.ioErrors.Load(),
+	}
+	s.Rejected = r.rejected.Load()
+	if at := r.verified.Load(); at > 0 {
+		s.Verified = time.Unix(at, 0)
 	}
 	if h.manifest.Published > 0 {
 		s.Published = time.Unix(h.manifest.Published, 0)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -45,7 +47,11 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	if st.Flags&catalog.Chunked != 0 {
 		c := &chunked{source: s, size: st.Size, chunks: p.index.Chunks(p.row)}
 		if f, ok := r.o.Cache.Lookup(ctx, cache.Chunked(st.Compression, c.chunks)); ok {
-			return &whole{f, st.Size}, nil
+			piece, err := newLocalPiece(f)
+			if err != nil {
+				return nil, r.failed(ctx, err)
+			}
+			return &whole{piece, st.Size}, nil
 		}
 		return c, nil
 	}
@@ -71,6 +77,32 @@ type source struct {
 type piece interface {
 	io.ReaderAt
 	io.Closer
+}
+
+// localPiece is a cached file, and what it was like when it was opened.
+type localPiece struct {
+	*os.File
+	opened unix.Stat_t
+}
+
+func newLocalPiece(f *os.File) (*localPiece, error) {
+	p := &localPiece{File: f}
+	if err := unix.Fstat(int(f.Fd()), &p.opened); err != nil {
+		f.Close() //nolint:errcheck // read only
+		return nil, fmt.Errorf("cached file: %w", err)
+	}
+	return p, nil
+}
+
+// intact is false for a file that was written to, however its times were set
+// afterwards. One that was evicted is as good as before; being given another
+// name costs opening it anew.
+func (p *localPiece) intact() bool {
+	var now unix.Stat_t
+	if unix.Fstat(int(p.Fd()), &now) != nil || now.Size != p.opened.Size || now.Mtim != p.opened.Mtim {
+		return false
+	}
+	return now.Ctim == p.opened.Ctim || now.Nlink == 0
 }
 
 type memoryPiece struct{ *bytes.Reader }
@@ -117,15 +149,15 @@ func (s *source) openAs(ctx context.Context, k cache.Key, c catalog.Chunk, t obj
 
 // sized refuses an object that another row said is of another size.
 func (s *source) sized(f *os.File, c catalog.Chunk) (piece, error) {
-	info, err := f.Stat()
-	if err == nil && info.Size() != c.Size {
-		err = fmt.Errorf("%w: object %s has %d bytes, not %d", ErrInconsistent, c.Hash, info.Size(), c.Size)
-	}
+	p, err := newLocalPiece(f)
 	if err != nil {
-		f.Close() //nolint:errcheck // read only
 		return nil, err
 	}
-	return f, nil
+	if p.opened.Size != c.Size {
+		f.Close() //nolint:errcheck // read only
+		return nil, fmt.Errorf("%w: object %s has %d bytes, not %d", ErrInconsistent, c.Hash, p.opened.Size, c.Size)
+	}
+	return p, nil
 }
 
 func (s *source) fetch(ctx context.Context, c catalog.Chunk, t object.Type, w cache.Writer) error {
@@ -138,6 +170,13 @@ func (s *source) fetch(ctx context.Context, c catalog.Chunk, t object.Type, w ca
 		o.Offset, o.Length = c.Offset, c.Size
 	}
 	return fetch.Verified(ctx, s.from, s.external[1:], o, want, w)
+}
+
+// Intact reports whether a content that was put aside is still what was opened.
+// Only what is local can change behind our back.
+func (w *whole) Intact() bool {
+	f, ok := w.piece.(*localPiece)
+	return !ok || f.intact()
 }
 
 // whole is a content in one piece, which is here already. The piece is nil for

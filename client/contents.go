@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/rootstock-cf/rootstock/catalog"
@@ -192,6 +193,18 @@ func (s *Contents) names(id object.ContentID) bool {
 	return false
 }
 
+// Trees returns the trees in use that have a content.
+func (s *Contents) Trees(id object.ContentID) (list []imagemeta.TreeID) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, t := range s.tables {
+		if _, ok := t.objects.Lookup(id); ok && !slices.Contains(list, t.tree) {
+			list = append(list, t.tree)
+		}
+	}
+	return list
+}
+
 // background runs f unless Close has been called; its context ends with that.
 func (s *Contents) background(f func(context.Context)) {
 	s.mu.RLock()
@@ -260,11 +273,11 @@ func (s *Contents) Find(ctx context.Context, id object.ContentID) (int64, error)
 // there they are made one file of the cache. The caller closes it.
 func (s *Contents) Open(ctx context.Context, id object.ContentID) (view.Content, error) {
 	if f, ok := s.cache.Lookup(ctx, cache.Content(id)); ok {
-		info, err := f.Stat()
+		p, err := newLocalPiece(f)
 		if err != nil {
-			return nil, errors.Join(err, f.Close())
+			return nil, err
 		}
-		return &whole{f, info.Size()}, nil
+		return &whole{p, p.opened.Size}, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)

@@ -21,6 +21,7 @@ import (
 // Of a repository that is fixed by tag, date or Still, only the whitelist is renewed;
 // one that is fixed by root hash asks nothing.
 func (r *Repository) Refresh(ctx context.Context) (changed bool, err error) {
+	r.checkCatalogs()
 	r.refresh.Lock()
 	defer r.refresh.Unlock()
 	old := r.head.Load()
@@ -31,6 +32,9 @@ func (r *Repository) Refresh(ctx context.Context) (changed bool, err error) {
 		err = r.renew(ctx, old)
 	default:
 		changed, err = r.refreshLocked(ctx, old)
+	}
+	if ctx.Err() == nil && r.o.RootHash.IsZero() {
+		r.accepted(err)
 	}
 	if err != nil && ctx.Err() == nil {
 		next := *old
@@ -59,7 +63,8 @@ func (r *Repository) withdrawn(ctx context.Context, h *head) error {
 }
 
 // Trusted returns nil while what is shown may be handed out to new users: its
-// whitelist is valid and no blacklist is against it. Otherwise the error wraps
+// whitelist is valid, or ran out less than the grace ago, and no blacklist is
+// against it. Otherwise the error wraps
 // manifest.ErrExpired or manifest.ErrBlacklisted. Users that there are keep
 // what they have: a container must not lose its root file system because a
 // signature was not renewed in time.
@@ -68,7 +73,7 @@ func (r *Repository) Trusted() error {
 	if h.withdrawn != nil {
 		return h.withdrawn
 	}
-	if !h.end.IsZero() && !r.o.Clock().Before(h.end) {
+	if !h.end.IsZero() && !r.o.Clock().Before(h.end.Add(r.o.Grace)) {
 		return fmt.Errorf("repository %s: %w at %s; its owner has to sign a new one with the master key",
 			r.o.Name, manifest.ErrExpired, h.end.Format(time.RFC3339))
 	}

@@ -10,9 +10,8 @@ import (
 )
 
 // ownPrefix begins the attributes by which a published tree says what it is.
-// Below /.cvmfs/roots, where containers stand, they are answered but not listed:
-// a container's root directory shows what its source had
-// (docs/design/repository.md). Elsewhere they are listed as stock clients do.
+// They are answered but not listed: a tree lists exactly as its source does
+// (docs/design/repository.md). Stock clients list them.
 const ownPrefix = "user.rootstock."
 
 // XAttr returns an extended attribute: a stored one, or else one of those the
@@ -66,7 +65,7 @@ func (r *Repository) ListXAttr(ctx context.Context, n view.Node) ([]string, erro
 			return nil, r.failed(ctx, err)
 		}
 		for _, x := range stored {
-			if !strings.HasPrefix(x.Name, ownPrefix) || !strings.HasPrefix(p.slot.mount, rootsPath) {
+			if !strings.HasPrefix(x.Name, ownPrefix) {
 				list = append(list, x.Name)
 			}
 		}

@@ -59,10 +59,13 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 		return cond == "golden" && goldenDir() != "", nil
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
-		"daemon": cmdDaemon,
-		"end":    cmdEnd,
-		"tmpfs":  cmdTmpfs,
-		"keys":   cmdKeys,
+		"daemon":   cmdDaemon,
+		"end":      cmdEnd,
+		"tmpfs":    cmdTmpfs,
+		"keys":     cmdKeys,
+		"await":    cmdAwait,
+		"s3server": func(ts *testscript.TestScript, _ bool, args []string) { cmdS3Server(t, ts, args) },
+		"code":     cmdCode,
 	}
 	testscript.Run(t, p)
 }

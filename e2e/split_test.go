@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -21,8 +22,6 @@ func TestSplitTreeIsMountedWhole(t *testing.T) {
 	s := newSite(t)
 	tar := filepath.Join(s.dir, "tree.tar")
 	run(t, s.dir, "python3", abs(t, "testdata/tree.py"), tar)
-	s.publish(t, "rootfs", "one", "1", tar)
-
 	st, err := local.Open(s.store)
 	if err != nil {
 		t.Fatal(err)
@@ -32,19 +31,24 @@ func TestSplitTreeIsMountedWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := publisher.Open(t.Context(), publisher.Options{Store: st, Keys: keys, TempDir: t.TempDir(), CatalogEntries: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	src, err := source.OpenRootfs(t.Context(), tar, source.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if _, err := p.Publish(t.Context(), publisher.Job{
-		Reference: reference.Reference{Kind: reference.Rootfs, Name: "many", Version: "1"}, Source: src,
-	}); err != nil {
-		t.Fatal(err)
+	now := time.Now() // of both: it stands in the trees' xattrs
+	for name, entries := range map[string]int{"one": 0, "many": 5} {
+		p, err := publisher.Open(t.Context(), publisher.Options{
+			Store: st, Keys: keys, TempDir: t.TempDir(), CatalogEntries: entries, Now: func() time.Time { return now },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, err := source.OpenRootfs(t.Context(), tar, source.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		if _, err := p.Publish(t.Context(), publisher.Job{
+			Reference: reference.Reference{Kind: reference.Rootfs, Name: name, Version: "1"}, Source: src,
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	inner := 0
 	mnt := s.mount(t)

@@ -105,31 +105,8 @@ func (d *Difference) paths(ctx context.Context, v *view, each func(Change) error
 		return err
 	}
 	for !a.done || !b.done {
-		order := 0
-		switch {
-		case a.done:
-			order = 1
-		case b.done:
-			order = -1
-		default:
-			order = imagemeta.Compare(a.now.Path, b.now.Path)
-		}
-		c, differs := Change{}, true
-		switch {
-		case order < 0:
-			d.Removed++
-			c = Change{Path: a.now.Path, How: Missing, Before: a.now.Size}
-		case order > 0:
-			d.Added++
-			c = Change{Path: b.now.Path, How: Added, After: b.now.Size}
-		default:
-			fields := differences(a, b)
-			if differs = len(fields) > 0; differs {
-				d.Changed++
-			}
-			c = Change{Path: a.now.Path, How: Changed, Fields: fields, Before: a.now.Size, After: b.now.Size}
-		}
-		if differs {
+		order := a.compare(b)
+		if c, differs := d.change(order, a, b); differs {
 			if err := each(c); err != nil {
 				return err
 			}
@@ -145,6 +122,37 @@ func (d *Difference) paths(ctx context.Context, v *view, each func(Change) error
 		}
 	}
 	return nil
+}
+
+// compare tells which side comes first in the listings' order, 0 if both are at
+// the same path. At least one is not done.
+func (s *side) compare(o *side) int {
+	switch {
+	case s.done:
+		return 1
+	case o.done:
+		return -1
+	}
+	return imagemeta.Compare(s.now.Path, o.now.Path)
+}
+
+// change says, and counts, how the two sides differ at the path that comes
+// first.
+func (d *Difference) change(order int, a, b *side) (c Change, differs bool) {
+	switch {
+	case order < 0:
+		d.Removed++
+		return Change{Path: a.now.Path, How: Missing, Before: a.now.Size}, true
+	case order > 0:
+		d.Added++
+		return Change{Path: b.now.Path, How: Added, After: b.now.Size}, true
+	}
+	fields := differences(a, b)
+	if len(fields) == 0 {
+		return Change{}, false
+	}
+	d.Changed++
+	return Change{Path: a.now.Path, How: Changed, Fields: fields, Before: a.now.Size, After: b.now.Size}, true
 }
 
 // differences names the fields in which the entries at one path differ. Hard

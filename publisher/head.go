@@ -11,6 +11,7 @@ import (
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/object/codec"
+	"github.com/rootstock-cf/rootstock/publisher/stored"
 	"github.com/rootstock-cf/rootstock/store"
 )
 
@@ -120,33 +121,12 @@ func readHead(ctx context.Context, st store.Getter) (*head, error) {
 }
 
 func readRoot(ctx context.Context, st store.Getter, name string, limit int64) ([]byte, error) {
-	r, err := st.Get(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("read %s: larger than %d bytes", name, limit)
-	}
-	return b, nil
+	return stored.Root(ctx, st, name, limit)
 }
 
 // readObject writes the plain bytes of a zlib object to dst.
 func readObject(ctx context.Context, st store.Getter, dst io.Writer, h object.Hash, t object.Type, limit int64) error {
-	name := object.Path(h, t)
-	r, err := st.Get(ctx, name)
-	if err != nil {
-		return fmt.Errorf("read %s %s: %w", t, name, err)
-	}
-	defer r.Close()
-	if _, err := codec.Decode(dst, r, codec.Expect{Hash: h, Size: -1, Limit: limit}); err != nil {
-		return fmt.Errorf("read %s %s: %w", t, name, err)
-	}
-	return nil
+	return stored.Object(ctx, st, dst, h, t, limit)
 }
 
 // putObject stores plain as a zlib object and returns its name.

@@ -78,6 +78,9 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 	if err := p.file(ctx, tx, t, ownDir(treesDir, id), listingFile, objectsFile); err != nil {
 		return nil, err
 	}
+	if err := fileNotes(ctx, tx, id, t.files); err != nil {
+		return nil, err
+	}
 	if _, ok := t.files[imageFile]; ok {
 		hex := strings.TrimPrefix(j.Source.ConfigDigest, "sha256:")
 		if err := p.file(ctx, tx, t, ownDir(imagesDir, hex), imageFile); err != nil {

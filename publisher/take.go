@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/rootstock-cf/rootstock/imagemeta"
+	"github.com/rootstock-cf/rootstock/inventory/packages"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher/flatten"
 	"github.com/rootstock-cf/rootstock/publisher/ingest"
@@ -48,7 +49,8 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 		return nil, err
 	}
 	t := &taken{in: in}
-	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{})
+	found := packages.New()
+	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{Watch: watch(found)})
 	if stored := in.Wait(); err == nil {
 		err = stored // otherwise it is what ended the flattening, or follows from it
 	}
@@ -58,6 +60,9 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	t.entries = t.tree.Entries()
 	own, err := t.own(src)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.note(ctx, own, found, t.id, t.entries, in.Stored); err != nil {
 		return nil, err
 	}
 	t.files, err = p.storeFiles(ctx, own, o)

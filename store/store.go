@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"time"
 )
 
 var (
@@ -55,6 +56,14 @@ type Lister interface {
 	// List calls yield for every name below prefix with its size in bytes,
 	// in no order, until yield returns an error, which List then returns.
 	List(ctx context.Context, prefix string, yield func(name string, size int64) error) error
+}
+
+// AgedLister is a Lister that knows for how long it has had what it holds.
+type AgedLister interface {
+	// ListAged is List with the time at which the name was put, as the
+	// store's clock had it. The time may be too early, by as much as one
+	// publish lasts, never too late by more than clocks differ.
+	ListAged(ctx context.Context, prefix string, yield func(name string, size int64, put time.Time) error) error
 }
 
 // Deleter is a store that can forget.

@@ -5,6 +5,10 @@
 //	← {"result":{"tree":"…","lower":["/…"],…}}
 //	← {"error":{"kind":"notfound","message":"rootfs jammy has no version 7"}}
 //
+// A request with "progress":true may be answered by lines of the form
+// {"progress":…} before the one that ends the call. Besides the calls that this
+// package knows, a daemon offers its own as [Call]s.
+//
 // A request is at most [MaxRequest] bytes, an answer at most [MaxAnswer]. Both
 // ends look at the other's user id and go on only with root or their own.
 // A client that closes the connection cancels its call.

@@ -153,15 +153,15 @@ func detachAll(ctx context.Context, dir string) error {
 	return err
 }
 
-// isErofs reports whether an EROFS is mounted at dir itself.
-func isErofs(dir string) bool {
+// isMountpoint reports whether something is mounted at dir, without asking what
+// is.
+func isMountpoint(dir string) bool {
 	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, 0, &st); err != nil {
-		return false
-	}
-	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
-		return false
-	}
-	var fs unix.Statfs_t
-	return unix.Statfs(dir, &fs) == nil && fs.Type == unix.EROFS_SUPER_MAGIC_V1
+	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+}
+
+func isErofs(dir string) bool {
+	var st unix.Statfs_t
+	return isMountpoint(dir) && unix.Statfs(dir, &st) == nil && st.Type == unix.EROFS_SUPER_MAGIC_V1
 }

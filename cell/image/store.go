@@ -13,16 +13,24 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/objects"
 )
 
-// store is the objects mount. It is made again when somebody unmounts it.
+// store is the objects mount. It is made again when somebody unmounts it; the
+// connection before serves on for as long as overlays stand on it.
 type store struct {
 	o      Options
 	dir    string
 	source objects.Source
+	failed chan error // the mount could not be made again
 
-	mu    sync.Mutex
-	fs    *objects.FS
-	conn  *fusefs.Conn
-	ended fusefs.Stats // of connections before this one
+	mu      sync.Mutex
+	serving context.Context // nil before serve
+	conns   []*connection   // the last one is the mount's
+	ended   fusefs.Stats    // of connections that are no more
+}
+
+type connection struct {
+	fs   *objects.FS
+	conn *fusefs.Conn
+	done chan struct{} // closed when it has ended
 }
 
 // linger is how long the connection may take to end once it is unmounted. It
@@ -30,7 +38,7 @@ type store struct {
 const linger = 500 * time.Millisecond
 
 func openStore(ctx context.Context, o Options, source objects.Source) (*store, error) {
-	s := &store{o: o, dir: filepath.Join(o.Dir, "objects"), source: source}
+	s := &store{o: o, dir: filepath.Join(o.Dir, "objects"), source: source, failed: make(chan error, 1)}
 	// One that is left has lost its process: the cache is locked by us.
 	if err := detachAll(ctx, s.dir); err != nil {
 		return nil, err
@@ -38,10 +46,19 @@ func openStore(ctx context.Context, o Options, source objects.Source) (*store, e
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("objects mount: %w", err)
 	}
-	return s, s.mount(ctx)
+	return s, s.ensure(ctx)
 }
 
-func (s *store) mount(ctx context.Context) error {
+// ensure mounts unless that is done.
+func (s *store) ensure(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if isMountpoint(s.dir) {
+		return nil
+	}
+	if len(s.conns) > 0 {
+		s.o.Log.Warn("somebody unmounted the objects mount, making it again", "mountpoint", s.dir)
+	}
 	fs, err := objects.New(s.source, objects.Options{Numbers: filepath.Join(s.o.Dir, "objects.numbers")})
 	if err != nil {
 		return err
@@ -52,72 +69,116 @@ func (s *store) mount(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("objects mount: %w", err), fs.Close())
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fs, s.conn = fs, conn
+	c := &connection{fs: fs, conn: conn, done: make(chan struct{})}
+	s.conns = append(s.conns, c)
+	if s.serving != nil {
+		go s.answer(s.serving, c)
+	}
 	return nil
-}
-
-func (s *store) current() (*objects.FS, *fusefs.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.fs, s.conn
 }
 
 // serve answers until ctx is done.
 func (s *store) serve(ctx context.Context) error {
-	for {
-		fs, conn := s.current()
-		served := make(chan error, 1)
-		go func() { served <- conn.Serve(context.WithoutCancel(ctx)) }()
+	s.mu.Lock()
+	s.serving = ctx
+	for _, c := range s.conns {
+		go s.answer(ctx, c)
+	}
+	s.mu.Unlock()
+	select {
+	case err := <-s.failed:
+		return err
+	case <-ctx.Done():
+		return s.end()
+	}
+}
+
+// answer serves one connection to its end.
+func (s *store) answer(ctx context.Context, c *connection) {
+	err := c.conn.Serve(context.WithoutCancel(ctx))
+	if err = errors.Join(err, c.fs.Close()); err != nil {
+		s.o.Log.Warn("connection of the objects mount ended", "error", err)
+	}
+	s.retire(c)
+	close(c.done)
+	if ctx.Err() != nil {
+		return
+	}
+	if err := s.ensure(ctx); err != nil && ctx.Err() == nil {
 		select {
-		case <-ctx.Done():
-			return s.end(conn, served)
-		case err := <-served:
-			if ctx.Err() != nil {
-				return err
-			}
-			s.o.Log.Warn("somebody unmounted the objects mount, making it again", "mountpoint", s.dir, "error", err)
-			if err := fs.Close(); err != nil {
-				return fmt.Errorf("objects mount: %w", err)
-			}
-			s.mu.Lock()
-			s.ended.Requests += conn.Stats().Requests
-			s.ended.Failures += conn.Stats().Failures
-			s.mu.Unlock()
-			if err := s.mount(ctx); err != nil {
-				return err
-			}
+		case s.failed <- err:
+		default:
 		}
 	}
+}
+
+// retire forgets c but for its counts.
+func (s *store) retire(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := c.conn.Stats()
+	s.ended.Requests += n.Requests
+	s.ended.Failures += n.Failures
+	for i := range s.conns {
+		if s.conns[i] == c {
+			s.conns = append(s.conns[:i:i], s.conns[i+1:]...)
+			return
+		}
+	}
+}
+
+func (s *store) live() []*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*connection(nil), s.conns...)
 }
 
 // end unmounts. Overlays that stand on the mount keep its connection alive, and
 // would keep this process: they are left with what is cached. The kernel ends
 // the connection when the process is gone.
-func (s *store) end(conn *fusefs.Conn, served <-chan error) error {
-	if err := conn.Unmount(context.Background()); err != nil {
+func (s *store) end() error {
+	live := s.live()
+	if err := s.unmount(live); err != nil {
 		return err
 	}
-	select {
-	case err := <-served:
-		return err
-	case <-time.After(linger):
-		s.o.Log.Info("containers stand on the objects mount: from now on they can open only what is cached")
-		return nil
+	timeout := time.After(linger)
+	for _, c := range live {
+		select {
+		case <-c.done:
+		case <-timeout:
+			s.o.Log.Info("containers stand on the objects mount: from now on they can open only what is cached")
+			return nil
+		}
 	}
+	return nil
 }
 
-// close closes the file system of the connection, which answers EIO from then
-// on, should it still be there.
+// unmount takes away the newest of the connections' mounts; the others are
+// mounted nowhere.
+func (s *store) unmount(live []*connection) error {
+	if len(live) == 0 {
+		return nil
+	}
+	return live[len(live)-1].conn.Unmount(context.Background())
+}
+
+// close makes connections that are still there answer EIO.
 func (s *store) close() error {
-	fs, conn := s.current()
-	return errors.Join(conn.Unmount(context.Background()), fs.Close())
+	live := s.live()
+	errs := []error{s.unmount(live)}
+	for _, c := range live {
+		errs = append(errs, c.fs.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (s *store) stats() (requests, failures uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.conn.Stats()
-	return s.ended.Requests + n.Requests, s.ended.Failures + n.Failures
+	requests, failures = s.ended.Requests, s.ended.Failures
+	for _, c := range s.conns {
+		n := c.conn.Stats()
+		requests, failures = requests+n.Requests, failures+n.Failures
+	}
+	return requests, failures
 }

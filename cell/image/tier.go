@@ -181,6 +181,9 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
 		return context.Cause(ctx)
 	}
 	defer x.unlock()
+	if err := t.store.ensure(ctx); err != nil {
+		return err
+	}
 	// Table and image come at the same time.
 	table := sync.OnceValue(func() error { return t.use(ctx, r, x) })
 	if x.adopt(t); x.mounted {

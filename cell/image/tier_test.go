@@ -449,7 +449,7 @@ func inode(t *testing.T, dir string) uint64 {
 // Mounts that somebody takes away by hand come back.
 func TestMountsTakenAway(t *testing.T) {
 	s := teststratum.New(t, "image.example.org")
-	res := s.Files("demo", "1", map[string][]byte{"a": []byte("a")})
+	res := s.Files("demo", "1", map[string][]byte{"a": []byte("a"), "b": []byte("b"), "c": []byte("c")})
 	h := newHost(t)
 	h.start()
 	r, id := h.open(s), treeID(t, res.Tree)
@@ -472,8 +472,18 @@ func TestMountsTakenAway(t *testing.T) {
 	check(t, err)
 	root, _ := h.container(l)
 	wantRead(t, root+"/a", "a")
-	h.tier.Release(r, id)
-	h.tier.Release(r, id)
+
+	// With a container on it, its connection lives on, and the next container
+	// gets another.
+	check(t, unix.Unmount(l.Data[1], 0))
+	l, err = h.tier.Acquire(t.Context(), r, id)
+	check(t, err)
+	next, _ := h.container(l)
+	wantRead(t, next+"/b", "b")
+	wantRead(t, root+"/c", "c")
+	for range 3 {
+		h.tier.Release(r, id)
+	}
 	if got := h.mounts(); len(got) != 0 {
 		t.Errorf("still mounted: %v", got)
 	}

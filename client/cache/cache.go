@@ -102,6 +102,7 @@ type Stats struct {
 	Evictions int64
 	Discarded int64 // found damaged and removed
 	Refused   int64 // not stored for want of room or by disk errors
+	Scrubbed  int64 // bytes that scrubs have read
 }
 
 // Open takes dir, creating it if need be, and learns what it holds. The

@@ -125,6 +125,9 @@ type Network struct {
 	Totals        Totals
 }
 
+// States reports what is thought of each server and each proxy.
+func (s *Stack) States() (servers, proxies []State) { return s.servers.States(), s.proxies.States() }
+
 // Network reports the present state.
 func (s *Stack) Network() Network {
 	return Network{

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,8 @@ func NeedTools(t testing.TB, golden string) Tools {
 }
 
 // List writes a listing of everything below root, content digests included, and
-// returns the file's name.
+// returns the file's name. The attributes by which our trees say what they are
+// stay out of it: a stock client lists them, a cell answers but does not.
 func (x Tools) List(t testing.TB, root string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tree.jsonl")
@@ -41,14 +43,55 @@ func (x Tools) List(t testing.TB, root string) string {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("list %s: %v\n%s", root, err, said.String())
 	}
+	dropOwn(t, file)
 	return file
+}
+
+func dropOwn(t testing.TB, file string) {
+	t.Helper()
+	raw, err := os.ReadFile(file) // #nosec G304 -- in the test's own directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept strings.Builder
+	for line := range strings.Lines(string(raw)) {
+		if strings.Contains(line, "user.rootstock.") {
+			line = withoutOwn(t, line)
+		}
+		kept.WriteString(line)
+	}
+	if err := os.WriteFile(file, []byte(kept.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func withoutOwn(t testing.TB, line string) string {
+	t.Helper()
+	var entry map[string]any
+	if err := json.Unmarshal([]byte(line), &entry); err != nil {
+		t.Fatal(err)
+	}
+	attrs, _ := entry["xattrs"].(map[string]any)
+	for name := range attrs {
+		if strings.HasPrefix(name, "user.rootstock.") {
+			delete(attrs, name)
+		}
+	}
+	if len(attrs) == 0 {
+		delete(entry, "xattrs")
+	}
+	b, err := json.Marshal(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b) + "\n"
 }
 
 // Same fails the test if two listings differ in anything but sizes of
 // directories.
 func (x Tools) Same(t testing.TB, what, a, b string) {
 	t.Helper()
-	said, err := exec.Command("python3", filepath.Join(x.dir, "treecmp.py"), a, b).CombinedOutput()
+	said, err := exec.CommandContext(t.Context(), "python3", filepath.Join(x.dir, "treecmp.py"), a, b).CombinedOutput()
 	if err != nil || len(said) > 0 {
 		t.Errorf("%s: %v\n%.4000s", what, err, said)
 	}

@@ -56,11 +56,13 @@ func (r record) tag() uint64 {
 }
 
 func openNumbers(path string, keep bool) (*numbers, error) {
-	flags := os.O_RDWR | os.O_CREATE
 	if !keep {
-		flags |= os.O_TRUNC
+		// Not truncated: a connection before this one may have it open.
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
-	f, err := os.OpenFile(path, flags, 0o600) // #nosec G304 -- our own directory
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- our own directory
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +205,9 @@ func (n *numbers) read(number uint32) (record, error) {
 func (n *numbers) close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.closed {
+		return nil
+	}
 	n.closed = true
 	return n.file.Close()
 }

@@ -53,12 +53,43 @@ type treeBuilder struct {
 	dropped  int
 }
 
-func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry) (Tree, error) {
+// Rows calls fn with every row that the catalogs of a tree mounted at prefix
+// have of their own accord, in the listing's order: all but the markers and,
+// where large trees are split, the second rows of transition points. Whoever
+// checks a tree compares with these. xattrs are those added to the root.
+func Rows(prefix string, entries []imagemeta.Entry, contents Contents, xattrs []catalog.XAttr, fn func(path string, row *catalog.Entry) error) error {
+	b := &treeBuilder{prefix: prefix, contents: contents, xattrs: xattrs}
+	if err := b.begin(entries); err != nil {
+		return err
+	}
+	for i := range entries {
+		row, err := b.linked(&entries[i])
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			row.Flags = catalog.NestedRoot
+		}
+		if err := fn(b.path(entries[i].Path), &row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *treeBuilder) begin(entries []imagemeta.Entry) error {
 	if len(entries) == 0 || entries[0].Path != "" {
-		return Tree{}, fmt.Errorf("%w: the listing does not begin with its root", imagemeta.ErrInvalid)
+		return fmt.Errorf("%w: the listing does not begin with its root", imagemeta.ErrInvalid)
 	}
 	b.subdirs, b.groups = survey(entries)
 	b.next = map[linkSet]uint32{}
+	return nil
+}
+
+func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry) (Tree, error) {
+	if err := b.begin(entries); err != nil {
+		return Tree{}, err
+	}
 	b.cuts = split(entries, b.tx.weight, max(b.tx.weight/leastPart, 2))
 	for i := range entries {
 		if i%1024 == 0 && ctx.Err() != nil {
@@ -91,9 +122,33 @@ func (b *treeBuilder) add(ctx context.Context, e *imagemeta.Entry) error {
 	if err := b.leave(ctx, depth); err != nil {
 		return err
 	}
-	row, err := b.row(e)
+	row, err := b.linked(e)
 	if err != nil {
 		return err
+	}
+	if e.Path == "" {
+		b.root = row
+		b.root.Flags = catalog.NestedRoot
+		return b.enter(path, row)
+	}
+	if b.cuts[e.Path] {
+		row.Flags = catalog.NestedMountpoint
+	}
+	if err := b.open[depth-1].w.Add(path, &row); err != nil {
+		return fmt.Errorf("%q: %w", e.Path, err)
+	}
+	if b.cuts[e.Path] {
+		return b.enter(path, row)
+	}
+	return nil
+}
+
+// linked is e's row with its link count and group, and the root's with its name
+// and our xattrs.
+func (b *treeBuilder) linked(e *imagemeta.Entry) (catalog.Entry, error) {
+	row, err := b.row(e)
+	if err != nil {
+		return row, err
 	}
 	switch {
 	case row.IsDir():
@@ -109,23 +164,9 @@ func (b *treeBuilder) add(ctx context.Context, e *imagemeta.Entry) error {
 	}
 	if e.Path == "" {
 		row.Name = base(b.prefix)
-		if row.XAttrs, err = merge(row.XAttrs, b.xattrs); err != nil {
-			return err
-		}
-		b.root = row
-		b.root.Flags = catalog.NestedRoot
-		return b.enter(path, row)
+		row.XAttrs, err = merge(row.XAttrs, b.xattrs)
 	}
-	if b.cuts[e.Path] {
-		row.Flags = catalog.NestedMountpoint
-	}
-	if err := b.open[depth-1].w.Add(path, &row); err != nil {
-		return fmt.Errorf("%q: %w", e.Path, err)
-	}
-	if b.cuts[e.Path] {
-		return b.enter(path, row)
-	}
-	return nil
+	return row, err
 }
 
 // enter begins the catalog whose root is the directory row at path.

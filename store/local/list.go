@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/rootstock-cf/rootstock/store"
 )
@@ -24,6 +25,15 @@ func (s *Store) List(ctx context.Context, prefix string, yield func(name string,
 		return fmt.Errorf("list: %w", err)
 	}
 	return s.walk(ctx, prefix, func(name string, info fs.FileInfo) error { return yield(name, info.Size()) })
+}
+
+// ListAged is List with the times of the files. Those of objects are the
+// generation's, dirty.go tells why: when the publish began that put them.
+func (s *Store) ListAged(ctx context.Context, prefix string, yield func(name string, size int64, put time.Time) error) error {
+	if err := checkPrefix(prefix); err != nil {
+		return fmt.Errorf("list: %w", err)
+	}
+	return s.walk(ctx, prefix, func(name string, info fs.FileInfo) error { return yield(name, info.Size(), info.ModTime()) })
 }
 
 func checkPrefix(prefix string) error {

@@ -73,7 +73,9 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, from store.Getter
 		return
 	}
 	size := int64(-1)
-	if s, ok := from.(sizer); ok {
+	if b, ok := body.(interface{ Size() int64 }); ok {
+		size = b.Size()
+	} else if s, ok := from.(sizer); ok {
 		n, ok, err := s.Has(r.Context(), name)
 		if err != nil {
 			h.fail(w, r, err)

@@ -93,6 +93,9 @@ func (d *DB) LastInsertRowID() int64 { return d.conn.LastInsertRowID() }
 // Err returns what was wrong with the columns read so far.
 func (r *Rows) Err() error { return r.err }
 
+// Forgive forgets what was wrong, so that the next row is read.
+func (r *Rows) Forgive() { r.err = nil }
+
 // Int reads an integer column.
 func (r *Rows) Int(col int) int64 {
 	if t := r.stmt.ColumnType(col); t != sqlite.TypeInteger {

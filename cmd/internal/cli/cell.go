@@ -28,7 +28,21 @@ func NewCell() *cobra.Command {
 	cmd.AddCommand(
 		newMount(),
 		newMountHelper("mount-helper"),
+		newRun(),
+		newConfig(),
 		newStatus(),
+		newCellList(),
+		newRevision(),
+		newRefresh(),
+		newEvict(),
+		newPin(),
+		newUnpin(),
+		newWarm(),
+		newScrub(),
+		newServers(),
+		newProxies(),
+		newCellExplain(),
+		newDrain(),
 	)
 	return cmd
 }

@@ -36,7 +36,7 @@ type differenceLine struct {
 
 func newDiff() *cobra.Command {
 	var f readFlags
-	var summary bool
+	var summary, packages bool
 	cmd := &cobra.Command{
 		Use:   "diff A B --store STORE",
 		Short: "Compare two published versions",
@@ -57,6 +57,9 @@ each counted once.`,
 			st, err := openStore(f.store)
 			if err != nil {
 				return err
+			}
+			if packages {
+				return f.diffPackages(cmd, a, b)
 			}
 			out := cmd.OutOrStdout()
 			d, err := publisher.Diff(cmd.Context(), st, f.temp, a, b, func(c publisher.Change) error {
@@ -89,6 +92,7 @@ each counted once.`,
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().BoolVar(&summary, "summary", false, "only the last line")
+	cmd.Flags().BoolVar(&packages, "packages", false, "compare packages instead of files")
 	required(cmd, "store")
 	return cmd
 }

@@ -18,6 +18,7 @@ import (
 
 type mountFlags struct {
 	cell.Options
+	cell.Repository
 	urls, keys []string
 	root, date string
 	quotaMB    int64
@@ -33,7 +34,8 @@ func newMount() *cobra.Command {
 		Use:   "mount {--url URL --name FQRN --key FILE.pub --cache DIR | --cvmfs-config DIR FQRN} MOUNTPOINT",
 		Short: "Mount a repository and serve it until it is unmounted or told to stop",
 		Long: `Mount a repository, in the foreground. One line is printed when it is ready:
-"mounted FQRN revision N at MOUNTPOINT". SIGTERM and SIGINT unmount it.
+"mounted FQRN revision N at MOUNTPOINT". SIGTERM and SIGINT unmount it, SIGHUP looks
+for a new revision at once. For several repositories see rootstock-cell run.
 
 With --cvmfs-config, servers, proxies, keys and cache are read from the files of
 a stock CernVM-FS client, in the stock order; flags go before what they say.`,
@@ -62,6 +64,7 @@ a stock CernVM-FS client, in the stock order; flags go before what they say.`,
 	cmd.Flags().StringVar(&f.Proxies, "proxy", "DIRECT", `proxies as CernVM-FS writes them: "http://a:3128|http://b:3128;DIRECT"`)
 	cmd.Flags().StringSliceVar(&f.External, "external-url", nil, "base URL of files that lie outside the repository; without one, reading such a file is an error")
 	cmd.Flags().StringVar(&f.Socket, "socket", "", "unix socket for the plugin and for status")
+	cmd.Flags().StringVar(&f.Metrics, "metrics", "", "loopback HOST:PORT for /metrics, /healthz and /readyz (default none)")
 	cmd.Flags().StringVar(&f.Tag, "tag", "", "show this tag and never another revision")
 	cmd.Flags().StringVar(&f.date, "date", "", "show the newest tagged revision of this time, YYYY-MM-DDThh:mm:ssZ, and never another")
 	cmd.Flags().StringVar(&f.root, "root-hash", "", "show this root catalog and never another; no signature is asked for")
@@ -90,17 +93,13 @@ func runMount(cmd *cobra.Command, f *mountFlags) error {
 	if err := f.configure(cmd); err != nil {
 		return err
 	}
-	c, err := cell.Mount(cmd.Context(), f.Options)
-	if err != nil {
-		return err
-	}
-	return c.Run(cmd.Context(), func() {
-		line := fmt.Sprintf("mounted %s revision %d at %s\n", f.Name, c.Revision(), c.Mountpoint())
+	f.Repositories = []cell.Repository{f.Repository}
+	return runCell(cmd, f.Options, func(lines string) {
 		if f.ready > 0 {
-			detach(f.ready, line, f.Log)
+			detach(f.ready, lines, f.Log)
 			return
 		}
-		fmt.Fprint(cmd.OutOrStdout(), line)
+		fmt.Fprint(cmd.OutOrStdout(), lines)
 	})
 }
 

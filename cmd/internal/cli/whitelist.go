@@ -168,7 +168,7 @@ signature is checked as cells will check it.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&st, "store", "", "directory of the repository")
+	cmd.Flags().StringVar(&st, "store", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "FQRN.pub, the master public key cells have; may be repeated")
 	required(cmd, "store")
 	return cmd

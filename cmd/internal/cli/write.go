@@ -34,7 +34,7 @@ type writeFlags struct {
 }
 
 func (f *writeFlags) add(p flagSet) {
-	p.StringVar(&f.store, "store", "", "directory of the repository")
+	p.StringVar(&f.store, "store", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	p.StringVar(&f.keys, "keys", "", "directory of FQRN.key and FQRN.crt")
 	p.StringVar(&f.temp, "tmp", "", "directory for temporary files (default the system's)")
 	p.BoolVar(&f.autoTag, "auto-tag", true, "give the new revision a tag of its own, generic-TIME")
@@ -78,7 +78,7 @@ type readFlags struct {
 }
 
 func (f *readFlags) add(p flagSet) {
-	p.StringVar(&f.store, "store", "", "directory of the repository")
+	p.StringVar(&f.store, "store", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	p.StringVar(&f.temp, "tmp", "", "directory for temporary files (default the system's)")
 	p.BoolVar(&f.json, "json", false, "one JSON object per line")
 }

@@ -62,6 +62,7 @@ func (c *Set) acquire(ctx context.Context, n view.Node) (*content, error) {
 			return nil, fmt.Errorf("open content of node %d: %w", n, fs.ErrClosed)
 		}
 		e, ok := c.byNode[n]
+		aside := ok && e.place != nil
 		if ok {
 			c.use(e)
 		} else if ctx.Err() == nil {
@@ -86,6 +87,11 @@ func (c *Set) acquire(ctx context.Context, n view.Node) (*content, error) {
 				return nil, ctx.Err()
 			}
 		}
+		if aside && !intact(e.content) {
+			c.forget(e)
+			c.release(e)
+			continue
+		}
 		if e.err == nil {
 			return e, nil
 		}
@@ -93,6 +99,28 @@ func (c *Set) acquire(ctx context.Context, n view.Node) (*content, error) {
 		if !gaveUp(e.err) || ctx.Err() != nil {
 			return nil, e.err
 		}
+	}
+}
+
+// Keeper is a [view.Content] that can tell, without waiting, whether it is still
+// good. One that nobody was reading is asked before it is read again, and opened
+// anew if it is not.
+type Keeper interface {
+	Intact() bool
+}
+
+// intact asks a content that nobody was reading whether it is still good.
+func intact(v view.Content) bool {
+	k, ok := v.(Keeper)
+	return !ok || k.Intact()
+}
+
+// forget makes e be opened anew for the next one who asks.
+func (c *Set) forget(e *content) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byNode[e.node] == e {
+		delete(c.byNode, e.node)
 	}
 }
 
