@@ -6,7 +6,7 @@ BIN      := bin
 PROGRAMS := rootstock rootstock-cell rootstock-plugin
 export PATH := $(abspath $(BIN)):$(shell $(GO) env GOPATH)/bin:$(PATH)
 
-.PHONY: all build test lint demo bench fault deps clean
+.PHONY: all build test lint demo bench bench-stores fault deps clean
 
 all: build
 
@@ -34,6 +34,10 @@ fault: deps
 
 bench: deps build
 	@e2e/bench/bench.sh
+
+# Serving, replicating and publishing to a bucket, beside nginx and a directory.
+bench-stores: deps build
+	@python3 e2e/bench/stores.py
 
 clean:
 	rm -rf $(BIN) .cache

@@ -23,6 +23,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/cell/registry"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -203,7 +204,7 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		if err != nil {
 			return fail(err)
 		}
-		server := &control.Server{Lowers: c, Reports: c, Calls: c.calls(), Log: c.o.Log}
+		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Calls: c.calls(), Log: c.o.Log}
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
 	if c.o.Metrics != "" {

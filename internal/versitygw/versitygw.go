@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Version is what is built.
@@ -55,8 +57,18 @@ var build = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	// Several test binaries may be at it at once: each builds into a place of
-	// its own and renames.
+	// Of several test binaries that want it at once, one builds.
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return "", fmt.Errorf("wait for who builds versitygw: %w", err)
+	}
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
 	temp, err := os.MkdirTemp(dir, "build-")
 	if err != nil {
 		return "", err

@@ -115,3 +115,34 @@ func TestStrangeLock(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A holder that others have declared dead is told by whom, at its next renewal.
+func TestLockTakenOver(t *testing.T) {
+	server := versitygw.Start(t, bucket)
+	o := options(server, prefix)
+	o.Lease = 500 * time.Millisecond
+	a, b := open(t, o), open(t, o)
+	unlock, err := a.Lock(t.Context(), "anna")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(server.Dir, bucket, prefix, ".rootstock.lock")); err != nil {
+		t.Fatal(err)
+	}
+	unlockB, err := b.Lock(t.Context(), "bert")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err = nil; err == nil; time.Sleep(10 * time.Millisecond) {
+		err = a.Put(t.Context(), ".cvmfsreflog", []byte("x"))
+	}
+	if !errors.Is(err, store.ErrConflict) || !strings.Contains(err.Error(), "bert has taken over") {
+		t.Errorf("%v", err)
+	}
+	if err := unlock(); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("unlock: %v", err)
+	}
+	if err := unlockB(); err != nil {
+		t.Error(err)
+	}
+}

@@ -43,6 +43,7 @@ func NewCell() *cobra.Command {
 		newProxies(),
 		newCellExplain(),
 		newDrain(),
+		newFetchLayer(),
 	)
 	return cmd
 }

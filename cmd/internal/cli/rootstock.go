@@ -23,6 +23,7 @@ func NewRootstock() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
+	cmd.AddCommand(newThinTar())
 	cmd.AddCommand(newTag(), newRollback(), newHistory())
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newDiff(), newExplain())
@@ -31,6 +32,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newCheck(), newGC())
 	cmd.AddCommand(newRecompress())
 	cmd.AddCommand(newReplicate())
+	cmd.AddCommand(newResume())
 	cmd.PersistentFlags().Var(environment(s3.ConfigVariable), "s3-config", "file of CVMFS_S3_* settings for s3:// stores; without, the AWS_* variables count")
 	return cmd
 }
