@@ -6,7 +6,7 @@ BIN      := bin
 PROGRAMS := rootstock rootstock-cell rootstock-plugin
 export PATH := $(abspath $(BIN)):$(shell $(GO) env GOPATH)/bin:$(PATH)
 
-.PHONY: all build test lint demo bench deps clean
+.PHONY: all build test lint demo bench bench-stores fault deps clean
 
 all: build
 
@@ -27,8 +27,17 @@ lint:
 demo: deps build
 	@e2e/demo/demo.sh
 
+# Breaks servers, proxies, names, disks and processes under a mounted cell, and
+# prints what became of it (docs/faults.md).
+fault: deps
+	@unshare --mount --propagation private -- $(GO) test -count=1 -timeout 5m ./e2e/fault -table
+
 bench: deps build
 	@e2e/bench/bench.sh
+
+# Serving, replicating and publishing to a bucket, beside nginx and a directory.
+bench-stores: deps build
+	@python3 e2e/bench/stores.py
 
 clean:
 	rm -rf $(BIN) .cache

@@ -1,9 +1,10 @@
-// Package cell is the daemon of a cell: it joins a repository that package
-// client verifies with the mount that package fusefs shows, keeps the newest
-// revision in view, and makes trees ready for containers over its socket.
+// Package cell is the daemon of a cell: it joins repositories that package
+// client verifies with the mounts that package fusefs shows, keeps their newest
+// revisions in view, and makes trees ready for containers over its socket.
 //
-// One [Cell] is one repository and one mount. It knows who uses which tree and
-// nothing of HTTP, FUSE or overlays, which are others' work.
+// One [Cell] is several repositories with a mount each, over one cache and one
+// socket. It knows who uses which tree and nothing of HTTP, FUSE or overlays,
+// which are others' work.
 package cell
 
 import (
@@ -12,147 +13,330 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/cell/registry"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
-	"github.com/rootstock-cf/rootstock/fusefs"
-	"github.com/rootstock-cf/rootstock/fusefs/tree"
-	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
 )
 
-// DefaultRefresh is the time between two looks for a new revision.
-const DefaultRefresh = 5 * time.Second
+// Defaults of [Options] and [Repository].
+const (
+	DefaultRefresh = 5 * time.Second
+	// DefaultMetrics is where run exports metrics unless told otherwise.
+	DefaultMetrics = "127.0.0.1:9868"
+)
+
+// remountPause is the time between two tries to mount what could not be.
+const remountPause = 10 * time.Second
 
 // Options describe a cell.
 type Options struct {
-	Name       string // fully qualified repository name
-	Servers    []string
-	Proxies    string // as CernVM-FS writes them; "" is DIRECT
+	Repositories []Repository // one at least, of different names
+	CacheDir     string
+	Quota        int64  // bytes of the cache; 0 for no bound but the disk
+	Socket       string // "" for none
+	Metrics      string // loopback HOST:PORT; "" for none
+	// Tier is how containers are shown trees: [TierAuto] by default.
+	Tier string
+	// RunDir is where the image tier mounts; "" is mnt in CacheDir.
+	RunDir string
+	// ScrubRate is how many bytes per second of the cache are read in the
+	// background to find damage; 0 for none.
+	ScrubRate int64
+	// Grace is how long after a whitelist ran out its repository may still be
+	// started offline, and its trees be made ready for new containers.
+	Grace time.Duration
+	Clock func() time.Time // nil is the machine's
+	Log   *slog.Logger
+}
+
+// Repository is one of a cell's.
+type Repository struct {
+	Name       string   // fully qualified
+	Servers    []string // base URLs in order of preference
+	Proxies    string   // as CernVM-FS writes them; "" is DIRECT
 	Keys       []*rsa.PublicKey
-	CacheDir   string
-	Quota      int64 // bytes of the cache; 0 for no bound but the disk
 	Mountpoint string
-	Socket     string // "" for none
 
 	// At most one of these fixes what is shown.
 	Tag      string
+	Date     time.Time // the newest tagged revision not younger
 	RootHash object.Hash
 
+	// Network has time limits, retries and fallback proxies; its Servers and
+	// Proxies are taken from above.
+	Network fetch.Config
+	// External are the base URLs of files that lie outside the repository,
+	// ExternalProxies the way there; none refuses such files.
+	External        []string
+	ExternalProxies string
+	// Blacklist is a file of withdrawn certificates and revisions, read again
+	// before each verification; "" for none.
+	Blacklist string
+	// Owner is shown as the owner of everything, unless it is nil.
+	Owner *client.Owner
+	// Getenv expands $(VAR) in symbolic links; nil is the environment.
+	Getenv func(string) (string, bool)
+
 	// Refresh is the time between two looks for a new revision; 0 is
-	// DefaultRefresh.
-	Refresh time.Duration
-	Log     *slog.Logger
+	// DefaultRefresh, or the repository's own TTL if FollowTTL. MaxTTL, if
+	// not zero, is an upper limit for the latter.
+	Refresh   time.Duration
+	FollowTTL bool
+	MaxTTL    time.Duration
+	// Still stays with the revision that was found first.
+	Still bool
 }
 
-// Cell is a mounted repository. Run serves it.
+// Cell is mounted repositories. Run serves them.
 type Cell struct {
 	o     Options
 	cache *cache.Cache
-	stack *fetch.Stack
-	repo  *client.Repository
-	fs    *tree.FS
-	conn  *fusefs.Conn
-	pins  *pins
+	fixed fixedPins
+
+	images  *image.Tier // nil: the tree tier
+	tierWhy string
+
+	mu     sync.RWMutex
+	mounts []*mounted       // in the order of Options
+	failed map[string]error // repositories that are not mounted, and why
+	ended  []*mounted       // whose mounts ended, and whose pins are still held
+	// released are handles given up while a repository was not mounted, whose
+	// record may yet name them.
+	released map[string]struct{}
+
+	draining atomic.Bool
+	lowers   atomic.Int64 // being made ready
+	scrubbed atomic.Int64 // UNIX seconds: end of the last whole background scrub
 }
 
-// Mount verifies the repository and mounts it. What it opened is closed by Run
-// or, if it returns an error, by itself.
+// Mount verifies the repositories and mounts them. A repository that cannot be
+// had is tried again while Run runs, unless that is true of all. What Mount
+// opened is closed by Run or, if it returns an error, by itself.
 func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
-	if o.Refresh == 0 {
-		o.Refresh = DefaultRefresh
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cell{o: o}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Metrics != "" {
+		if err := CheckLoopback(o.Metrics); err != nil {
+			return nil, fmt.Errorf("metrics at %s: %w", o.Metrics, err)
+		}
+	}
+	c := &Cell{o: o, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	if c.stack, err = fetch.New(fetch.Config{Servers: o.Servers, Proxies: o.Proxies}); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
-	}
 	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Log: o.Log}); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+		return nil, err
 	}
-	if c.repo, err = client.Open(ctx, client.Options{
-		Name: o.Name, Fetcher: c.stack, Trust: manifest.Trust{Keys: o.Keys}, Cache: c.cache,
-		Tag: o.Tag, RootHash: o.RootHash, Getenv: os.LookupEnv, Log: o.Log,
-	}); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+	if err = c.chooseTier(ctx); err != nil {
+		return nil, err
 	}
-	if c.pins, err = loadPins(filepath.Join(c.repo.StateDir(), "containers.json"), c.repo); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+	var failures []error
+	for _, r := range o.Repositories {
+		m, err := c.mount(ctx, r)
+		if err != nil {
+			failures = append(failures, err)
+			c.failed[r.Name] = err
+			continue
+		}
+		c.mounts = append(c.mounts, m)
 	}
-	c.fs = tree.New(c.repo, tree.Options{})
-	if c.conn, err = fusefs.Mount(ctx, c.fs, fusefs.Options{
-		Mountpoint: o.Mountpoint, FSName: o.Name, NoXAttrs: !c.repo.AnyXAttrs(), Log: o.Log,
-	}); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", o.Name, err)
+	if len(c.mounts) == 0 || ctx.Err() != nil {
+		return nil, errors.Join(failures...)
+	}
+	for name, err := range c.failed {
+		o.Log.Error("repository is not mounted, trying again", "repository", name, "error", err)
+	}
+	if len(c.failed) == 0 {
+		c.sweepTrees(ctx)
+	}
+	if err := c.loadFixedPins(); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
-// Revision is the revision shown now.
-func (c *Cell) Revision() uint64 { return c.repo.Status().Revision }
+// mounted returns the repositories that are mounted now.
+func (c *Cell) mounted() []*mounted {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return append([]*mounted(nil), c.mounts...)
+}
 
-// Mountpoint is the resolved path of the mount.
-func (c *Cell) Mountpoint() string { return c.conn.Mountpoint() }
-
-// Run serves the mount and the socket until ctx is done or somebody unmounts
-// it, and then closes everything. Ready is called once both answer.
+// Run serves mounts and socket until ctx is done or, with a single repository,
+// somebody unmounts it, and then closes everything. Ready is called once all
+// answer.
 func (c *Cell) Run(ctx context.Context, ready func()) error {
 	defer c.close()
-	// The mount must answer before anything else looks at it, and go last.
+	// Mounts must answer before anything else looks at them, and go last.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer cancel()
-		return c.conn.Serve(ctx)
-	})
+	for _, m := range c.mounted() {
+		g.Go(func() error { return c.serve(ctx, cancel, m) })
+	}
+	if c.images != nil {
+		g.Go(func() error { return c.images.Serve(ctx) })
+	}
+	fail := func(err error) error {
+		cancel()
+		return errors.Join(err, g.Wait())
+	}
 	if c.o.Socket != "" {
 		l, err := control.Listen(c.o.Socket)
 		if err != nil {
-			cancel()
-			return errors.Join(err, g.Wait())
+			return fail(err)
 		}
-		server := &control.Server{Lowers: c, Reports: c, Log: c.o.Log}
+		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Calls: c.calls(), Log: c.o.Log}
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
-	g.Go(func() error {
-		c.follow(ctx)
-		return nil
-	})
+	if c.o.Metrics != "" {
+		serve, err := c.listenMetrics(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		g.Go(serve)
+	}
+	if c.o.ScrubRate > 0 {
+		g.Go(func() error { c.scrubLoop(ctx); return nil })
+	}
+	g.Go(func() error { c.remountLoop(ctx, cancel, g); return nil })
 	ready()
 	return g.Wait()
 }
 
+// serve answers m's mount and follows its repository. The mount of a single
+// repository ending ends the cell; of several, it is made again.
+func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted) error {
+	inner, stop := context.WithCancel(ctx)
+	followed := make(chan error, 1)
+	go func() {
+		defer stop() // what is withdrawn is unmounted
+		followed <- m.follow(inner)
+	}()
+	err := m.conn.Serve(inner)
+	stop()
+	err = errors.Join(err, <-followed)
+	if len(c.o.Repositories) == 1 {
+		cancel()
+		return err
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	if err == nil {
+		err = errors.New("somebody unmounted it")
+	}
+	c.o.Log.Error("a mount ended and is made again", "repository", m.o.Name, "error", err)
+	c.mu.Lock()
+	c.mounts = slices.DeleteFunc(slices.Clone(c.mounts), func(x *mounted) bool { return x == m })
+	c.ended = append(c.ended, m)
+	c.failed[m.o.Name] = err
+	c.mu.Unlock()
+	m.retire()
+	return nil
+}
+
+// remountLoop mounts what could not be, or no longer is.
+func (c *Cell) remountLoop(ctx context.Context, cancel context.CancelFunc, g *errgroup.Group) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(remountPause):
+		}
+		for _, r := range c.o.Repositories {
+			c.mu.RLock()
+			_, missing := c.failed[r.Name]
+			c.mu.RUnlock()
+			if !missing {
+				continue
+			}
+			m, err := c.mount(ctx, r)
+			if err != nil {
+				if ctx.Err() != nil {
+					return
+				}
+				c.mu.Lock()
+				c.failed[r.Name] = err
+				c.mu.Unlock()
+				continue
+			}
+			c.o.Log.Info("repository is mounted", "repository", r.Name, "revision", m.revision())
+			c.remounted(m)
+			g.Go(func() error { return c.serve(ctx, cancel, m) })
+		}
+	}
+}
+
+// remounted puts m in the place of what was mounted before.
+func (c *Cell) remounted(m *mounted) {
+	c.mu.Lock()
+	delete(c.failed, m.o.Name)
+	c.mounts = append(c.mounts, m)
+	late := slices.Collect(maps.Keys(c.released))
+	var before []*mounted
+	c.ended = slices.DeleteFunc(c.ended, func(x *mounted) bool {
+		same := x.o.Name == m.o.Name
+		if same {
+			before = append(before, x)
+		}
+		return same
+	})
+	c.mu.Unlock()
+	// Only now: the trees have been held by m, too, all the while.
+	for _, x := range before {
+		x.pins.letGo()
+	}
+	m.releaseAll(late)
+}
+
 func (c *Cell) close() {
-	if c.conn != nil {
-		c.conn.Unmount(context.Background()) //nolint:errcheck // logged there; unmounted already after Run
+	for _, m := range c.mounted() {
+		m.unmount()
 	}
-	if c.fs != nil {
-		c.fs.Close()
+	if c.images != nil {
+		c.images.Close()
 	}
-	if c.repo != nil {
-		c.repo.Close()
+	// Not let go of: containers stand on what is pinned, and the next daemon
+	// finds it.
+	for _, m := range append(c.mounted(), c.ended...) {
+		m.repo.Close()
 	}
 	if c.cache != nil {
 		if err := c.cache.Close(); err != nil {
 			c.o.Log.Warn("cache not closed cleanly; what is young will be verified at the next start", "error", err)
 		}
 	}
-	if c.stack != nil {
-		c.stack.Close()
+}
+
+// Shown is a repository in view.
+type Shown struct {
+	Name, Mountpoint string
+	Revision         uint64
+}
+
+// Shown lists what is mounted now.
+func (c *Cell) Shown() (list []Shown) {
+	for _, m := range c.mounted() {
+		list = append(list, Shown{m.o.Name, m.conn.Mountpoint(), m.revision()})
 	}
+	return list
 }

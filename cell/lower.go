@@ -14,48 +14,53 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 )
 
-// Lower implements control.Lowers. The tree is pinned by its catalog's hash: a
+// lower makes a tree ready. It is pinned by its id or its catalog's hash: a
 // container keeps what it was created with, whatever revisions come.
-func (c *Cell) Lower(ctx context.Context, r control.LowerRequest) (control.Lower, error) {
-	if r.Ref.Repository != "" && r.Ref.Repository != c.o.Name {
-		return control.Lower{}, fmt.Errorf("%w: this cell does not mount %s, only %s", control.ErrNotFound, r.Ref.Repository, c.o.Name)
+func (m *mounted) lower(ctx context.Context, r control.LowerRequest) (control.Lower, error) {
+	if err := m.current(); err != nil {
+		return control.Lower{}, err
 	}
-	found, err := resolver{c.repo}.resolve(ctx, r.Ref)
+	found, err := resolver{m.repo}.resolve(ctx, r.Ref)
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}
-	at, below, err := c.holder(ctx, found.path)
+	n := pin{Container: control.Container{
+		Handle: r.Handle, Ref: r.Ref, Tree: found.lower.Tree, Version: found.lower.Version, Since: time.Now().UTC(),
+	}}
+	done, err := m.imageLower(ctx, n, &found.lower)
+	if !done && err == nil {
+		err = m.treeLower(ctx, n, &found)
+	}
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}
-	if err := c.pins.pin(pin{
-		Container: control.Container{
-			Handle: r.Handle, Ref: r.Ref, Tree: found.lower.Tree, Version: found.lower.Version, Since: time.Now().UTC(),
-		},
-		Catalog: at.Catalog, Size: at.Size,
-	}); err != nil {
-		return control.Lower{}, kind(err)
-	}
-	found.lower.Lower = []string{c.conn.Mountpoint() + at.Path + below}
 	return found.lower, nil
+}
+
+// treeLower makes a tree ready as a directory of the repository's mount.
+func (m *mounted) treeLower(ctx context.Context, n pin, found *resolved) error {
+	at, below, err := m.holder(ctx, found.path)
+	if err != nil {
+		return err
+	}
+	n.Catalog, n.Size = at.Catalog, at.Size
+	if err := m.pins.pin(ctx, n); err != nil {
+		return err
+	}
+	found.lower.Lower = []string{m.conn.Mountpoint() + at.Path + below}
+	return nil
 }
 
 // holder returns the tree that holds path and the rest of path below it: a raw
 // path need not be the root of a catalog, but it lies in one.
-func (c *Cell) holder(ctx context.Context, path string) (_ client.Tree, below string, err error) {
+func (m *mounted) holder(ctx context.Context, path string) (_ client.Tree, below string, err error) {
 	for at := path; ; at = at[:strings.LastIndexByte(at, '/')] {
-		t, err := c.repo.Tree(ctx, at)
+		t, err := m.repo.Tree(ctx, at)
 		if err == nil || !errors.Is(err, view.ErrInvalid) || at == "" {
 			return t, path[len(at):], err
 		}
 	}
 }
-
-// Release implements control.Lowers.
-func (c *Cell) Release(_ context.Context, handle string) error { return c.pins.release(handle) }
-
-// Containers implements control.Reporter.
-func (c *Cell) Containers(context.Context) ([]control.Container, error) { return c.pins.list(), nil }
 
 // kind gives err the kind that crosses the socket.
 func kind(err error) error {

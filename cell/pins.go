@@ -2,6 +2,7 @@ package cell
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/object"
 )
@@ -20,14 +22,50 @@ import (
 // pin is the tree a container stands on.
 type pin struct {
 	control.Container
-	Catalog object.Hash `json:"catalog"`
-	Size    int64       `json:"size"` // bytes of the catalog's database
+	// Image says that it is the image of Tree; otherwise it is the tree of a
+	// catalog.
+	Image   bool        `json:"image,omitempty"`
+	Catalog object.Hash `json:"catalog,omitzero"`
+	Size    int64       `json:"size,omitempty"` // bytes of the catalog's database
 }
 
-// pinner keeps trees reachable. client.Repository is one.
+// pinner keeps trees reachable.
 type pinner interface {
-	Pin(h object.Hash, size int64) (client.Tree, error)
-	Unpin(h object.Hash)
+	pin(ctx context.Context, n pin) error
+	unpin(n pin)
+}
+
+// standing keeps the trees of one repository reachable.
+type standing struct {
+	repo   *client.Repository
+	images *image.Tier // nil without an image tier
+}
+
+func (s standing) pin(ctx context.Context, n pin) error {
+	if !n.Image {
+		_, err := s.repo.Pin(n.Catalog, n.Size)
+		return err
+	}
+	id, err := object.ParseContentID(n.Tree)
+	if err != nil {
+		return err
+	}
+	// Without the tier, what is left of it below containers that were
+	// created with it is the kernel's alone.
+	if s.images != nil {
+		s.images.Hold(ctx, s.repo, id)
+	}
+	return nil
+}
+
+func (s standing) unpin(n pin) {
+	if !n.Image {
+		s.repo.Unpin(n.Catalog)
+		return
+	}
+	if id, err := object.ParseContentID(n.Tree); err == nil && s.images != nil {
+		s.images.Release(s.repo, id)
+	}
 }
 
 // pins is who stands on which tree. It is written to disk before anyone relies
@@ -40,7 +78,7 @@ type pins struct {
 	byHandle map[string]pin
 }
 
-func loadPins(file string, p pinner) (*pins, error) {
+func loadPins(ctx context.Context, file string, p pinner) (*pins, error) {
 	s := &pins{file: file, p: p, byHandle: map[string]pin{}}
 	raw, err := os.ReadFile(file) // #nosec G304 -- our own directory
 	if errors.Is(err, fs.ErrNotExist) {
@@ -54,7 +92,8 @@ func loadPins(file string, p pinner) (*pins, error) {
 		return nil, fmt.Errorf("record of containers' trees: %w", err)
 	}
 	for _, one := range all {
-		if _, err := p.Pin(one.Catalog, one.Size); err != nil {
+		if err := p.pin(ctx, one); err != nil {
+			s.letGo()
 			return nil, fmt.Errorf("pin the tree of container %s: %w", one.Handle, err)
 		}
 		s.byHandle[one.Handle] = one
@@ -63,8 +102,8 @@ func loadPins(file string, p pinner) (*pins, error) {
 }
 
 // pin records n, replacing what its handle had.
-func (s *pins) pin(n pin) error {
-	if _, err := s.p.Pin(n.Catalog, n.Size); err != nil {
+func (s *pins) pin(ctx context.Context, n pin) error {
+	if err := s.p.pin(ctx, n); err != nil {
 		return fmt.Errorf("pin the tree of container %s: %w", n.Handle, err)
 	}
 	s.mu.Lock()
@@ -76,11 +115,11 @@ func (s *pins) pin(n pin) error {
 		if had {
 			s.byHandle[n.Handle] = old
 		}
-		s.p.Unpin(n.Catalog)
+		s.p.unpin(n)
 		return err
 	}
 	if had {
-		s.p.Unpin(old.Catalog)
+		s.p.unpin(old)
 	}
 	return nil
 }
@@ -98,7 +137,7 @@ func (s *pins) release(handle string) error {
 		s.byHandle[handle] = old
 		return err
 	}
-	s.p.Unpin(old.Catalog)
+	s.p.unpin(old)
 	return nil
 }
 
@@ -111,6 +150,60 @@ func (s *pins) list() []control.Container {
 	}
 	slices.SortFunc(all, func(a, b control.Container) int { return cmp.Compare(a.Handle, b.Handle) })
 	return all
+}
+
+// on returns the handles that stand on a tree, as an image by its id or as that
+// of a catalog, sorted.
+func (s *pins) on(tree string, h object.Hash) (handles []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.byHandle {
+		if p.Image && p.Tree == tree || !p.Image && p.Catalog == h {
+			handles = append(handles, p.Handle)
+		}
+	}
+	slices.Sort(handles)
+	return handles
+}
+
+// pinnedTree is a tree and who stands on it.
+type pinnedTree struct {
+	catalog object.Hash
+	size    int64 // bytes of the catalog's database
+	handles []string
+}
+
+// trees returns the trees of catalogs that have containers, each once.
+func (s *pins) trees() (list []pinnedTree) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := map[object.Hash]int{}
+	for _, p := range s.byHandle {
+		if p.Image {
+			continue
+		}
+		i, ok := at[p.Catalog]
+		if !ok {
+			i = len(list)
+			at[p.Catalog] = i
+			list = append(list, pinnedTree{catalog: p.Catalog, size: p.Size})
+		}
+		list[i].handles = append(list[i].handles, p.Handle)
+	}
+	for _, t := range list {
+		slices.Sort(t.handles)
+	}
+	return list
+}
+
+// letGo unpins everything and keeps the record, for whoever loads it next.
+func (s *pins) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.byHandle {
+		s.p.unpin(p)
+	}
+	clear(s.byHandle)
 }
 
 // save writes all pins. Callers hold mu.

@@ -24,6 +24,7 @@ const (
 	attrPublished = "user.rootstock.published"
 	attrEntries   = "user.rootstock.entries"
 	attrBytes     = "user.rootstock.bytes"
+	attrSource    = "user.rootstock.source"
 
 	flatDir   = "/.flat/"
 	imagesDir = "/.rootstock/images/"
@@ -161,6 +162,7 @@ const (
 	modeType    = 0o170000
 	modeSymlink = 0o120000
 	modeDir     = 0o040000
+	modeRegular = 0o100000
 )
 
 func split(p string) []string {
@@ -184,6 +186,7 @@ func (r resolver) describe(ctx context.Context, found *resolved) error {
 	}
 	for name, take := range map[string]func(string){
 		attrTree:    func(s string) { found.lower.Tree = s },
+		attrSource:  func(s string) { found.lower.Source = s },
 		attrBytes:   func(s string) { found.lower.Bytes = number(s) },
 		attrEntries: func(s string) { found.lower.Entries = number(s) },
 	} {

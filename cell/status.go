@@ -9,9 +9,14 @@ import (
 // Status is the document of `rootstock-cell status --json` (docs/cli.md).
 type Status struct {
 	WorkerPID    int                `json:"worker_pid"`
-	Tier         string             `json:"tier"`
+	Tier         string             `json:"tier"`        // image or tree
+	TierReason   string             `json:"tier_reason"` // why that one
+	Images       *ImageStatus       `json:"images,omitempty"`
 	Repositories []RepositoryStatus `json:"repositories"`
 	Cache        CacheStatus        `json:"cache"`
+	Draining     bool               `json:"draining"`
+	// Failed are the repositories that are not mounted, and why.
+	Failed map[string]string `json:"failed,omitempty"`
 }
 
 // RepositoryStatus is one repository of a cell. Counts are since the mount.
@@ -23,14 +28,24 @@ type RepositoryStatus struct {
 	Published      *time.Time `json:"published,omitempty"`
 	WhitelistEnd   *time.Time `json:"whitelist_end,omitempty"`
 	Offline        bool       `json:"offline"`
-	Fixed          bool       `json:"fixed"` // by tag or root hash
+	Fixed          bool       `json:"fixed"`               // by tag, date or root hash
+	Withdrawn      bool       `json:"withdrawn"`           // the blacklist names what is shown
+	Untrusted      string     `json:"untrusted,omitempty"` // why no new container gets a tree
 	Catalogs       int        `json:"catalogs"`
 	Containers     int        `json:"containers"`
 	FetchedObjects int64      `json:"fetched_objects"` // requests that brought something
 	FetchedBytes   int64      `json:"fetched_bytes"`
 	FetchFailures  int64      `json:"fetch_failures"`
+	Rejected       int64      `json:"rejected"` // manifests that did not verify
 	IOErrors       int64      `json:"io_errors"`
 	Requests       uint64     `json:"fuse_requests"`
+}
+
+// ImageStatus is the image tier. Counts are since the daemon started.
+type ImageStatus struct {
+	Trees    int    `json:"trees"`         // held by containers
+	Requests uint64 `json:"fuse_requests"` // for contents that were not cached
+	Failures uint64 `json:"failures"`      // of them, answered with an I/O error
 }
 
 // CacheStatus is the cell's cache. Sizes are bytes.
@@ -45,26 +60,53 @@ type CacheStatus struct {
 	Evictions int64  `json:"evictions"`
 	Discarded int64  `json:"discarded"` // found damaged and removed
 	Refused   int64  `json:"refused"`   // not stored for want of room or by disk errors
+	Scrubbed  int64  `json:"scrubbed"`  // bytes read by scrubs
 }
 
 // Status implements control.Reporter.
 func (c *Cell) Status(context.Context) (any, error) {
-	r, n, s := c.repo.Status(), c.stack.Network().Totals, c.cache.Stats()
-	return Status{
-		WorkerPID: os.Getpid(),
-		Tier:      "tree",
-		Repositories: []RepositoryStatus{{
-			Name: r.Name, Revision: r.Revision, RootHash: r.RootHash.String(), Mountpoint: c.conn.Mountpoint(),
-			Published: known(r.Published), WhitelistEnd: known(r.WhitelistEnd), Offline: r.Offline, Fixed: r.Fixed,
-			Catalogs: r.Catalogs, Containers: len(c.pins.list()),
-			FetchedObjects: n.Requests - n.Failures, FetchedBytes: n.Bytes, FetchFailures: n.Failures,
-			IOErrors: r.IOErrors, Requests: c.conn.Stats().Requests,
-		}},
+	s := c.cache.Stats()
+	doc := Status{
+		WorkerPID:    os.Getpid(),
+		Tier:         c.tier(),
+		TierReason:   c.tierWhy,
+		Images:       c.imageStatus(),
+		Draining:     c.draining.Load(),
+		Repositories: []RepositoryStatus{},
 		Cache: CacheStatus{
 			Directory: c.o.CacheDir, Quota: s.Quota, Bytes: s.Bytes, Pinned: s.Pinned, Contents: s.Contents,
 			Hits: s.Hits, Misses: s.Misses, Evictions: s.Evictions, Discarded: s.Discarded, Refused: s.Refused,
+			Scrubbed: s.Scrubbed,
 		},
-	}, nil
+	}
+	for _, m := range c.mounted() {
+		doc.Repositories = append(doc.Repositories, m.status())
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for name, err := range c.failed {
+		if doc.Failed == nil {
+			doc.Failed = map[string]string{}
+		}
+		doc.Failed[name] = err.Error()
+	}
+	return doc, nil
+}
+
+func (m *mounted) status() RepositoryStatus {
+	r, n := m.repo.Status(), m.stack.Network().Totals
+	untrusted := ""
+	if err := m.repo.Trusted(); err != nil {
+		untrusted = err.Error()
+	}
+	return RepositoryStatus{
+		Name: r.Name, Revision: r.Revision, RootHash: r.RootHash.String(), Mountpoint: m.conn.Mountpoint(),
+		Published: known(r.Published), WhitelistEnd: known(r.WhitelistEnd), Offline: r.Offline, Fixed: r.Fixed,
+		Withdrawn: r.Withdrawn, Untrusted: untrusted,
+		Catalogs: r.Catalogs, Containers: len(m.pins.list()),
+		FetchedObjects: n.Requests - n.Failures, FetchedBytes: n.Bytes, FetchFailures: n.Failures,
+		Rejected: r.Rejected, IOErrors: r.IOErrors, Requests: m.conn.Stats().Requests,
+	}
 }
 
 // known is nil for a time that is not.

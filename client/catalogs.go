@@ -221,10 +221,44 @@ func (c *catalogs) detachOldest() *attached {
 			oldest, at = used, i
 		}
 	}
+	return c.detach(at)
+}
+
+// detach is called with mu held.
+func (c *catalogs) detach(at int) *attached {
 	x := c.mapped[at]
 	c.mapped = append(c.mapped[:at], c.mapped[at+1:]...)
 	c.r.o.Cache.Unpin(cache.Index(x.hash))
 	return x.live.Swap(nil)
+}
+
+// checkCatalogs detaches the indexes whose files were changed on disk, so that
+// the next use fetches and compiles them again. It stats a few files.
+func (r *Repository) checkCatalogs() {
+	for _, x := range r.catalogs.all() {
+		if r.o.Cache.Changed(cache.Index(x.hash)) {
+			r.Forget(x.hash)
+		}
+	}
+}
+
+// Forget detaches a catalog's index if it is mapped; what was found damaged in
+// the cache is then fetched again when it is needed. Nodes stay valid.
+func (r *Repository) Forget(h object.Hash) {
+	c := &r.catalogs
+	c.mu.Lock()
+	var gone *attached
+	for i, x := range c.mapped {
+		if x.hash == h {
+			gone = c.detach(i)
+			break
+		}
+	}
+	c.mu.Unlock()
+	if gone != nil {
+		r.o.Log.Warn("a catalog's index was changed on disk and is made again", "repository", r.o.Name, "catalog", h.String())
+		gone.release()
+	}
 }
 
 func (c *catalogs) close() {

@@ -51,16 +51,28 @@ type Options struct {
 	Trust   manifest.Trust
 	Cache   *cache.Cache // shared with other repositories; not closed by them
 
+	// Blacklist withdraws certificates and revisions. It is asked before each
+	// verification, so that it may change while the repository is open, and
+	// takes the place of Trust.Blacklist; nil withdraws nothing more. An
+	// error of it fails the verification.
+	Blacklist func() (manifest.Blacklist, error)
+
 	// At most one of these fixes what is shown; it then never changes.
 	Tag      string
 	Date     time.Time   // the newest revision not younger
 	RootHash object.Hash // a root catalog; no signature is asked for
+
+	// Still stays with the revision that Open found.
+	Still bool
 
 	// External has the content of external files, by their path in the
 	// repository; nil refuses them.
 	External fetch.Fetcher
 	// Getenv expands $(VAR) in symbolic links; nil knows none.
 	Getenv func(string) (string, bool)
+	// Owner is shown as the owner of everything (CVMFS_CLAIM_OWNERSHIP); nil
+	// shows the stored owners.
+	Owner *Owner
 	// WhitelistAge is how old a whitelist may get before it is fetched
 	// again though it is still valid; 5 min.
 	WhitelistAge time.Duration
@@ -69,9 +81,16 @@ type Options struct {
 	// MaxCatalog bounds a catalog's database, in bytes, whatever the
 	// repository says; 1 GiB.
 	MaxCatalog int64
-	Clock      func() time.Time
-	Log        *slog.Logger
+	// Grace is for how long after its whitelist ran out the last verified
+	// revision may still be shown at a start without usable servers, and
+	// passes for trusted.
+	Grace time.Duration
+	Clock func() time.Time
+	Log   *slog.Logger
 }
+
+// Owner is a user and a group.
+type Owner struct{ UID, GID uint32 }
 
 func (o *Options) defaults() error {
 	if err := manifest.CheckName(o.Name); err != nil {
@@ -125,10 +144,13 @@ type Repository struct {
 	head      atomic.Pointer[head]
 	refresh   sync.Mutex // one refresh at a time
 	saved     signed     // guarded by refresh: what was verified last
+	metainfo  atomic.Pointer[metainfo]
 	unstored  atomic.Bool
 	ioErrors  atomic.Int64
 	opens     atomic.Int64
 	lastError atomic.Int64 // UNIX seconds
+	verified  atomic.Int64 // UNIX seconds: the servers' manifest, last
+	rejected  atomic.Int64 // manifests
 }
 
 // head is one state of the repository as a whole.
@@ -138,6 +160,9 @@ type head struct {
 	end      time.Time         // of the whitelist
 	revision uint64            // of the root catalog that is shown
 	offline  bool              // the server could not be asked, or gave nothing usable
+	checked  time.Time         // when the servers last vouched for this
+	// withdrawn says which entry of the blacklist is against what is shown.
+	withdrawn error
 }
 
 // Open verifies the repository's head and loads its root catalog. If the
@@ -184,7 +209,7 @@ func (r *Repository) Root() view.Node { return r.head.Load().root.node(0) }
 
 // fixed reports whether what is shown can never change.
 func (r *Repository) fixed() bool {
-	return r.o.Tag != "" || !r.o.Date.IsZero() || !r.o.RootHash.IsZero()
+	return r.o.Still || r.o.Tag != "" || !r.o.Date.IsZero() || !r.o.RootHash.IsZero()
 }
 
 // Status is what an operator asks about a repository.
@@ -197,9 +222,13 @@ type Status struct {
 	WhitelistEnd time.Time // zero if no signature was asked for
 	Offline      bool
 	Fixed        bool
-	Catalogs     int // mapped now
+	Withdrawn    bool      // the blacklist names what is shown
+	Checked      time.Time // when the servers last vouched for it; zero if never
+	Catalogs     int       // mapped now
 	Opens        int64
 	IOErrors     int64
+	Verified     time.Time // when a server's manifest last verified; zero if never
+	Rejected     int64     // manifests that did not
 }
 
 // Status reports the present state.
@@ -208,8 +237,12 @@ func (r *Repository) Status() Status {
 	s := Status{
 		Name: r.o.Name, Revision: h.revision, RootHash: h.root.cat.hash,
 		TTL: time.Duration(h.manifest.TTL) * time.Second, WhitelistEnd: h.end,
-		Offline: h.offline, Fixed: r.fixed(), Catalogs: r.catalogs.count(),
+		Offline: h.offline, Fixed: r.fixed(), Withdrawn: h.withdrawn != nil, Checked: h.checked, Catalogs: r.catalogs.count(),
 		Opens: r.opens.Load(), IOErrors: r.ioErrors.Load(),
+	}
+	s.Rejected = r.rejected.Load()
+	if at := r.verified.Load(); at > 0 {
+		s.Verified = time.Unix(at, 0)
 	}
 	if h.manifest.Published > 0 {
 		s.Published = time.Unix(h.manifest.Published, 0)

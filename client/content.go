@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -36,7 +38,7 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	r.opens.Add(1)
 	s := source{r: r, from: r.o.Fetcher, compression: st.Compression}
 	if st.Flags&catalog.External != 0 {
-		name := p.slot.mount + p.index.Path(p.row)[len(p.index.RootPrefix()):]
+		name := p.path()
 		if r.o.External == nil {
 			return nil, r.failed(ctx, fmt.Errorf("%w: %s: no address for external files is configured", ErrExternal, name))
 		}
@@ -45,7 +47,11 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	if st.Flags&catalog.Chunked != 0 {
 		c := &chunked{source: s, size: st.Size, chunks: p.index.Chunks(p.row)}
 		if f, ok := r.o.Cache.Lookup(ctx, cache.Chunked(st.Compression, c.chunks)); ok {
-			return &whole{f, st.Size}, nil
+			piece, err := newLocalPiece(f)
+			if err != nil {
+				return nil, r.failed(ctx, err)
+			}
+			return &whole{piece, st.Size}, nil
 		}
 		return c, nil
 	}
@@ -73,6 +79,32 @@ type piece interface {
 	io.Closer
 }
 
+// localPiece is a cached file, and what it was like when it was opened.
+type localPiece struct {
+	*os.File
+	opened unix.Stat_t
+}
+
+func newLocalPiece(f *os.File) (*localPiece, error) {
+	p := &localPiece{File: f}
+	if err := unix.Fstat(int(f.Fd()), &p.opened); err != nil {
+		f.Close() //nolint:errcheck // read only
+		return nil, fmt.Errorf("cached file: %w", err)
+	}
+	return p, nil
+}
+
+// intact is false for a file that was written to, however its times were set
+// afterwards. One that was evicted is as good as before; being given another
+// name costs opening it anew.
+func (p *localPiece) intact() bool {
+	var now unix.Stat_t
+	if unix.Fstat(int(p.Fd()), &now) != nil || now.Size != p.opened.Size || now.Mtim != p.opened.Mtim {
+		return false
+	}
+	return now.Ctim == p.opened.Ctim || now.Nlink == 0
+}
+
 type memoryPiece struct{ *bytes.Reader }
 
 func (memoryPiece) Close() error { return nil }
@@ -80,10 +112,14 @@ func (memoryPiece) Close() error { return nil }
 // open returns an object's content out of the cache, fetching it if need be.
 // When the disk does not take it, it is served from memory.
 func (s *source) open(ctx context.Context, c catalog.Chunk, t object.Type) (piece, error) {
+	return s.openAs(ctx, cache.Object(c.Hash, s.compression), c, t)
+}
+
+// openAs is open for content that has the name k in the cache.
+func (s *source) openAs(ctx context.Context, k cache.Key, c catalog.Chunk, t object.Type) (piece, error) {
 	if c.Hash.IsZero() {
 		return nil, fmt.Errorf("%w: a file without a hash", ErrInconsistent)
 	}
-	k := cache.Object(c.Hash, s.compression)
 	if s.r.unstored.Load() {
 		// Not the disk again for each piece that is read.
 		if data, ok := s.r.o.Cache.Held(k); ok && int64(len(data)) == c.Size {
@@ -113,15 +149,15 @@ func (s *source) open(ctx context.Context, c catalog.Chunk, t object.Type) (piec
 
 // sized refuses an object that another row said is of another size.
 func (s *source) sized(f *os.File, c catalog.Chunk) (piece, error) {
-	info, err := f.Stat()
-	if err == nil && info.Size() != c.Size {
-		err = fmt.Errorf("%w: object %s has %d bytes, not %d", ErrInconsistent, c.Hash, info.Size(), c.Size)
-	}
+	p, err := newLocalPiece(f)
 	if err != nil {
-		f.Close() //nolint:errcheck // read only
 		return nil, err
 	}
-	return f, nil
+	if p.opened.Size != c.Size {
+		f.Close() //nolint:errcheck // read only
+		return nil, fmt.Errorf("%w: object %s has %d bytes, not %d", ErrInconsistent, c.Hash, p.opened.Size, c.Size)
+	}
+	return p, nil
 }
 
 func (s *source) fetch(ctx context.Context, c catalog.Chunk, t object.Type, w cache.Writer) error {
@@ -134,6 +170,13 @@ func (s *source) fetch(ctx context.Context, c catalog.Chunk, t object.Type, w ca
 		o.Offset, o.Length = c.Offset, c.Size
 	}
 	return fetch.Verified(ctx, s.from, s.external[1:], o, want, w)
+}
+
+// Intact reports whether a content that was put aside is still what was opened.
+// Only what is local can change behind our back.
+func (w *whole) Intact() bool {
+	f, ok := w.piece.(*localPiece)
+	return !ok || f.intact()
 }
 
 // whole is a content in one piece, which is here already. The piece is nil for
@@ -165,6 +208,7 @@ type chunked struct {
 	source
 	size   int64
 	chunks []catalog.Chunk
+	seen   func(chunk int) // is told of each chunk that was read; may be nil
 }
 
 func (c *chunked) Size() int64 { return c.size }
@@ -216,6 +260,9 @@ func (c *chunked) readChunk(ctx context.Context, p []byte, off int64) (int, erro
 		err = nil
 	} else if err == nil || errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
+	}
+	if err == nil && c.seen != nil {
+		c.seen(at)
 	}
 	return n, err
 }

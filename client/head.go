@@ -37,9 +37,11 @@ func (r *Repository) openHead(ctx context.Context) (*head, error) {
 		h, err = r.showVerified(ctx, v)
 	}
 	if err == nil {
-		r.saved = d
+		r.saved, h.checked = d, r.o.Clock()
+		r.accepted(nil)
 		return h, r.saveHead(d, v.Manifest.Mark())
 	}
+	r.accepted(err)
 	if ctx.Err() != nil {
 		return nil, err
 	}
@@ -59,13 +61,30 @@ func (r *Repository) openSaved(ctx context.Context, mark manifest.Mark) (signed,
 	if !ok {
 		return d, nil, false
 	}
-	v, err := r.verify(ctx, &d, func(context.Context, object.Hash) ([]byte, error) { return d.certificate, nil })
+	cert := func(context.Context, object.Hash) ([]byte, error) { return d.certificate, nil }
+	v, err := r.verify(ctx, &d, cert)
+	if errors.Is(err, manifest.ErrExpired) && r.o.Grace > 0 {
+		v, err = r.verifyAt(ctx, &d, cert, r.o.Clock().Add(-r.o.Grace))
+	}
 	if err != nil || manifest.Newer(mark, v.Manifest) != nil {
 		return d, nil, false
 	}
 	d.certificateHash = v.Manifest.Certificate
 	h, err := r.showVerified(ctx, v)
 	return d, h, err == nil
+}
+
+// accepted counts what became of a manifest that a server gave. Not having got
+// one is no verdict.
+func (r *Repository) accepted(err error) {
+	switch {
+	case err == nil:
+		r.verified.Store(r.o.Clock().Unix())
+	case errors.Is(err, manifest.ErrExpired), errors.Is(err, manifest.ErrRollback), errors.Is(err, manifest.ErrSignature),
+		errors.Is(err, manifest.ErrUntrusted), errors.Is(err, manifest.ErrName), errors.Is(err, manifest.ErrMalformed),
+		errors.Is(err, manifest.ErrBlacklisted):
+		r.rejected.Add(1)
+	}
 }
 
 func (r *Repository) saveHead(d signed, mark manifest.Mark) error {
@@ -124,11 +143,31 @@ func (r *Repository) fetchRootFile(ctx context.Context, name string, data *[]byt
 }
 
 func (r *Repository) verify(ctx context.Context, d *signed, cert func(context.Context, object.Hash) ([]byte, error)) (manifest.Verified, error) {
-	v, err := r.o.Trust.Verify(ctx, r.o.Name, d.published, d.whitelist, cert, r.o.Clock())
+	return r.verifyAt(ctx, d, cert, r.o.Clock())
+}
+
+func (r *Repository) verifyAt(ctx context.Context, d *signed, cert func(context.Context, object.Hash) ([]byte, error), now time.Time) (manifest.Verified, error) {
+	trust, err := r.trust()
+	if err != nil {
+		return manifest.Verified{}, err
+	}
+	v, err := trust.Verify(ctx, r.o.Name, d.published, d.whitelist, cert, now)
 	if err != nil {
 		return v, fmt.Errorf("repository %w", err)
 	}
 	return v, nil
+}
+
+// trust is what was configured, with the blacklist of this moment.
+func (r *Repository) trust() (manifest.Trust, error) {
+	trust := r.o.Trust
+	if r.o.Blacklist != nil {
+		var err error
+		if trust.Blacklist, err = r.o.Blacklist(); err != nil {
+			return trust, fmt.Errorf("repository %s: blacklist: %w", r.o.Name, err)
+		}
+	}
+	return trust, nil
 }
 
 func (r *Repository) certificate(ctx context.Context, d *signed, h object.Hash) ([]byte, error) {
@@ -193,7 +232,17 @@ func (r *Repository) show(ctx context.Context, root object.Hash, size int64, h h
 	}
 	defer a.release()
 	h.root, h.revision = s, a.index.Revision()
-	return &h, nil
+	return &h, r.allowed(h.revision)
+}
+
+// allowed refuses a revision that the blacklist names: that of the manifest is
+// verified with it, but a tag, a date or a hash may lead to another.
+func (r *Repository) allowed(revision uint64) error {
+	trust, err := r.trust()
+	if err == nil && trust.Blacklist.Revision(r.o.Name, revision) {
+		err = fmt.Errorf("repository %s: revision %d is %w", r.o.Name, revision, manifest.ErrBlacklisted)
+	}
+	return err
 }
 
 func (r *Repository) findTag(ctx context.Context, h object.Hash) (history.Tag, error) {

@@ -2,189 +2,178 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
-	"os"
+	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rootstock-cf/rootstock/catalog"
-	"github.com/rootstock-cf/rootstock/client/fetch"
+	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
+	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/object/codec"
 )
 
-// magicPage is how much of a value one page holds, in bytes: a longer one must
-// be asked for page by page, as name~N.
-const magicPage = 40_000
+const (
+	// magicPage is how much of a value one page holds, in bytes: a longer one
+	// must be asked for page by page, as name~N.
+	magicPage = 40_000
+	// maxLocalHash bounds the files that user.lhash compresses anew, in
+	// bytes: anybody on the machine may ask.
+	maxLocalHash = 64 << 20
+	maxMetainfo  = 64 << 10 // bytes (CVMFS-FORMAT 3.4)
+)
 
-// networker is a fetcher that can tell what it is connected to.
-type networker interface{ Network() fetch.Network }
+// waitingAttribute computes a value that may take the network, a disk or a
+// while. Its error is [view.ErrNoXAttr] where it has none.
+type waitingAttribute func(ctx context.Context, r *Repository, p place, st *catalog.Stat) (string, error)
 
-// magicAttribute computes a value; ok is false where it has none.
-type magicAttribute func(r *Repository, p place, st *catalog.Stat) (value string, ok bool)
-
-// magicAttributes are the computed attributes by name (CVMFS-FORMAT 6.8).
-var magicAttributes = map[string]magicAttribute{
-	"user.fqrn": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) { return r.o.Name, true },
-	"user.tag":  func(r *Repository, _ place, _ *catalog.Stat) (string, bool) { return r.o.Tag, true },
-	"user.revision": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		return strconv.FormatUint(r.head.Load().revision, 10), true
-	},
-	"user.root_hash": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		return r.head.Load().root.cat.hash.String(), true
-	},
-	"user.expires": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) { return r.expires(), true },
-	"user.pid":     func(*Repository, place, *catalog.Stat) (string, bool) { return strconv.Itoa(os.Getpid()), true },
-	"user.uptime": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		return minutes(r.o.Clock().Sub(r.started)), true
-	},
-	"user.nclg": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		return strconv.Itoa(r.catalogs.count()), true
-	},
-	"user.nopen": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		return strconv.FormatInt(r.opens.Load(), 10), true
-	},
-	"user.nioerr": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		return strconv.FormatInt(r.ioErrors.Load(), 10), true
-	},
-	"user.host":          network(func(n fetch.Network) string { return n.Server }),
-	"user.host_list":     network(func(n fetch.Network) string { return strings.Join(n.Servers, ";") }),
-	"user.proxy":         network(func(n fetch.Network) string { return n.Proxy }),
-	"user.proxy_list":    network(func(n fetch.Network) string { return n.Proxies }),
-	"user.ndownload":     network(func(n fetch.Network) string { return strconv.FormatInt(n.Totals.Requests, 10) }),
-	"user.rx":            network(func(n fetch.Network) string { return strconv.FormatInt(n.Totals.Bytes/1024, 10) }),
-	"user.hash":          magicHash,
-	"user.chunks":        magicChunks,
-	"user.chunk_list":    magicChunkList,
-	"user.compression":   magicCompression,
-	"user.direct_io":     ofRegular(func(_ place, st *catalog.Stat) string { return bit(st.Flags&catalog.DirectIO != 0) }),
-	"user.external_file": ofRegular(func(_ place, st *catalog.Stat) string { return bit(st.Flags&catalog.External != 0) }),
-	"user.rawlink":       magicRawlink,
-	"xfsroot.rawlink":    magicRawlink,
-	"user.timestamp_last_ioerr": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		return strconv.FormatInt(r.lastError.Load(), 10), true
-	},
-	"user.catalog_counters": func(_ *Repository, p place, _ *catalog.Stat) (string, bool) {
-		mount := p.slot.mount
-		if mount == "" {
-			mount = "/"
-		}
-		return "catalog_hash: " + p.slot.cat.hash.String() + "\ncatalog_mountpoint: " + mount + "\n" + counters(p.index), true
-	},
+var waitingAttributes = map[string]waitingAttribute{
+	"user.repo_counters":    repoCounters,
+	"user.catalog_counters": catalogCounters,
+	"user.repo_metainfo":    repoMetainfo,
+	"user.lhash":            localHash,
 }
 
-// magic computes an attribute, or one page of it.
+// magicNames lists the computed attributes that the root has.
+func (r *Repository) magicNames(p place) []string {
+	names := []string{"user.repo_counters", "user.catalog_counters", "user.repo_metainfo"}
+	st := p.stat()
+	for name, compute := range magicAttributes {
+		if _, ok := compute(r, p, &st); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// magic computes an attribute, or one page of it: name~N is page N, name~? how
+// many there are, and with @ instead of ~ the answer is for people.
 func (r *Repository) magic(ctx context.Context, p place, name string) ([]byte, error) {
-	name, page, paged := strings.Cut(name, "~")
+	page, mode := "0", byte(0)
+	if i := strings.IndexAny(name, "~@"); i >= 0 {
+		name, mode, page = name[:i], name[i], name[i+1:]
+	}
+	st := p.stat()
 	var value string
-	var ok bool
 	if compute := magicAttributes[name]; compute != nil {
-		st := p.stat()
-		value, ok = compute(r, p, &st)
-	} else if name == "user.repo_counters" {
-		root, err := r.at(ctx, r.Root())
-		if err != nil {
+		var ok bool
+		if value, ok = compute(r, p, &st); !ok {
+			return nil, view.ErrNoXAttr
+		}
+	} else if compute := waitingAttributes[name]; compute != nil {
+		var err error
+		if value, err = compute(ctx, r, p, &st); err != nil {
 			return nil, err
 		}
-		value, ok = counters(root.index), true
-		root.release()
-	}
-	if !ok {
+	} else {
 		return nil, view.ErrNoXAttr
 	}
 	pages := max(1, (len(value)+magicPage-1)/magicPage)
-	n := 0
 	switch {
-	case paged && page == "?":
-		return fmt.Appendf(nil, "num_pages, %d\n", pages), nil
-	case paged:
-		var err error
-		if n, err = strconv.Atoi(page); err != nil || n < 0 || n >= pages {
-			return nil, view.ErrNoXAttr
+	case page == "?" && mode == '~':
+		return fmt.Appendf(nil, "num_pages, %d", pages), nil
+	case page == "?":
+		return fmt.Appendf(nil, "%s has %d pages, from 0: ask for %s~0, or %s@0 for this kind of text", name, pages, name, name), nil
+	}
+	n, err := strconv.Atoi(page)
+	if err != nil || n < 0 || n >= pages {
+		return nil, view.ErrNoXAttr
+	}
+	var out []byte
+	if mode == '@' {
+		out = fmt.Appendf(nil, "# page %d of %s, which has %d, from 0\n", n, name, pages)
+	}
+	return append(out, value[n*magicPage:min(len(value), (n+1)*magicPage)]...), nil
+}
+
+func repoCounters(ctx context.Context, r *Repository, _ place, _ *catalog.Stat) (string, error) {
+	root, err := r.at(ctx, r.Root())
+	if err != nil {
+		return "", err
+	}
+	defer root.release()
+	return counters(root.index), nil
+}
+
+// catalogCounters is about the catalog that holds the entry; of a mountpoint,
+// the one mounted there.
+func catalogCounters(ctx context.Context, r *Repository, p place, st *catalog.Stat) (string, error) {
+	if st.Flags&mountpoint != 0 {
+		inner, err := r.within(ctx, p.slot.node(p.row))
+		if err != nil {
+			return "", err
 		}
+		defer inner.release()
+		p = inner
 	}
-	return []byte(value[n*magicPage : min(len(value), (n+1)*magicPage)]), nil
+	mount := p.slot.mount
+	if mount == "" {
+		mount = "/"
+	}
+	return "catalog_hash: " + p.slot.cat.hash.String() + "\ncatalog_mountpoint: " + mount + "\n" + counters(p.index), nil
 }
 
-func network(of func(fetch.Network) string) magicAttribute {
-	return func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
-		n, ok := r.o.Fetcher.(networker)
-		if !ok {
-			return "", false
-		}
-		return of(n.Network()), true
-	}
+// metainfo is the last one that was asked for. It is fetched when somebody
+// does, since nothing here depends on it.
+type metainfo struct {
+	hash object.Hash
+	text string
 }
 
-func ofRegular(of func(p place, st *catalog.Stat) string) magicAttribute {
-	return func(_ *Repository, p place, st *catalog.Stat) (string, bool) {
-		if st.Mode&catalog.ModeType != catalog.ModeRegular {
-			return "", false
-		}
-		return of(p, st), true
+func repoMetainfo(ctx context.Context, r *Repository, _ place, _ *catalog.Stat) (string, error) {
+	h := r.head.Load().manifest.Metainfo
+	if h.IsZero() {
+		return "", view.ErrNoXAttr
 	}
+	if m := r.metainfo.Load(); m != nil && m.hash == h {
+		return m.text, nil
+	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	var buf memorySink
+	if err := r.fetchMeta(ctx, object.Metainfo, unsized(h, maxMetainfo), &buf); err != nil {
+		return "", fmt.Errorf("metainfo: %w", err)
+	}
+	m := &metainfo{hash: h, text: buf.String()}
+	r.metainfo.Store(m)
+	return m.text, nil
 }
 
-// expires is the time left, in minutes, until the whitelist runs out, or says
-// that a fixed root needs none.
-func (r *Repository) expires() string {
-	h := r.head.Load()
-	if h.end.IsZero() {
-		return "never (fixed root catalog)"
-	}
-	return minutes(h.end.Sub(r.o.Clock()))
-}
-
-func minutes(d time.Duration) string { return strconv.FormatInt(int64(math.Floor(d.Minutes())), 10) }
-
-func bit(b bool) string {
-	if b {
-		return "1"
-	}
-	return "0"
-}
-
-func magicHash(_ *Repository, p place, _ *catalog.Stat) (string, bool) {
+// localHash compresses the cached copy anew and hashes the result: what the
+// object's name would have to be.
+func localHash(ctx context.Context, r *Repository, p place, st *catalog.Stat) (string, error) {
 	h := p.index.Hash(p.row)
-	return h.String(), !h.IsZero()
+	switch {
+	case st.Mode&catalog.ModeType != catalog.ModeRegular || h.IsZero():
+		return "", view.ErrNoXAttr
+	case st.Size > maxLocalHash:
+		return fmt.Sprintf("not computed for files of more than %d bytes", maxLocalHash), nil
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	}
+	var plain []byte
+	if st.Size > 0 { // an empty content is never in the cache
+		f, ok := r.o.Cache.Lookup(ctx, cache.Object(h, st.Compression))
+		if !ok {
+			return "Not in cache", nil
+		}
+		defer f.Close() //nolint:errcheck // read only
+		plain = make([]byte, st.Size)
+		if n, err := f.ReadAt(plain, 0); int64(n) < st.Size && err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("cached copy: %w", err)
+		}
+	}
+	stored, err := codec.Encode(st.Compression, nil, plain)
+	if err != nil {
+		return "", fmt.Errorf("cached copy: %w", err)
+	}
+	return h.Algorithm.Sum(stored).String(), nil
 }
 
-func magicChunks(_ *Repository, p place, st *catalog.Stat) (string, bool) {
-	if st.Mode&catalog.ModeType != catalog.ModeRegular {
-		return "", false
-	}
-	if st.Flags&catalog.Chunked == 0 {
-		return "1", true
-	}
-	return strconv.Itoa(len(p.index.Chunks(p.row))), true
-}
-
-func magicChunkList(_ *Repository, p place, st *catalog.Stat) (string, bool) {
-	if st.Mode&catalog.ModeType != catalog.ModeRegular {
-		return "", false
-	}
-	chunks := p.index.Chunks(p.row)
-	if chunks == nil {
-		chunks = []catalog.Chunk{{Hash: p.index.Hash(p.row), Size: st.Size}}
-	}
-	var b strings.Builder
-	b.WriteString("hash,offset,size\n")
-	for _, c := range chunks {
-		fmt.Fprintf(&b, "%s,%d,%d\n", c.Hash, c.Offset, c.Size)
-	}
-	return b.String(), true
-}
-
-func magicCompression(_ *Repository, _ place, st *catalog.Stat) (string, bool) {
-	return st.Compression.String(), st.Mode&catalog.ModeType == catalog.ModeRegular
-}
-
-func magicRawlink(_ *Repository, p place, st *catalog.Stat) (string, bool) {
-	return string(p.index.Symlink(p.row)), st.Mode&catalog.ModeType == catalog.ModeSymlink
-}
-
-// counters prints a catalog's statistics, with all below it, as stock does.
+// counters prints a catalog's statistics, with all below it, in stock's order.
 func counters(x *catalog.Index) string {
 	self, subtree := x.Counters()
 	c := self.Add(subtree)
@@ -193,18 +182,18 @@ func counters(x *catalog.Index) string {
 		name  string
 		value int64
 	}{
-		{"regular", c.Regular},
-		{"symlink", c.Symlink},
-		{"special", c.Special},
-		{"dir", c.Dir},
-		{"nested", c.Nested},
 		{"chunked", c.Chunked},
-		{"chunks", c.Chunks},
-		{"file_size", c.FileSize},
 		{"chunked_size", c.ChunkedSize},
-		{"xattr", c.XAttr},
+		{"chunks", c.Chunks},
+		{"dir", c.Dir},
 		{"external", c.External},
 		{"external_file_size", c.ExternalFileSize},
+		{"file_size", c.FileSize},
+		{"nested", c.Nested},
+		{"regular", c.Regular},
+		{"special", c.Special},
+		{"symlink", c.Symlink},
+		{"xattr", c.XAttr},
 	} {
 		fmt.Fprintf(&b, "%s,%d\n", line.name, line.value)
 	}

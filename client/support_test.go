@@ -15,6 +15,8 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 	"github.com/rootstock-cf/rootstock/internal/testrepo"
 	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/object/codec"
 )
 
 func publicKeys(t *testing.T, path string) []*rsa.PublicKey {
@@ -93,4 +95,14 @@ func names(t *testing.T, r *client.Repository, path string) (list []string) {
 		t.Errorf("list %s: %v", path, err)
 	}
 	return list
+}
+
+// mustEncode is how testrepo stores content.
+func mustEncode(t *testing.T, plain []byte) []byte {
+	t.Helper()
+	b, err := codec.Encode(object.Zlib, nil, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -25,6 +25,9 @@ type place struct {
 
 func (p place) stat() catalog.Stat { return p.index.Stat(p.row) }
 
+// path is where the entry is seen, from the root of the view.
+func (p place) path() string { return p.slot.mount + p.index.Path(p.row)[len(p.index.RootPrefix()):] }
+
 // at finds a node's row. What a node is does not depend on the network once
 // its catalog is attached.
 func (r *Repository) at(ctx context.Context, n view.Node) (place, error) {
@@ -131,6 +134,9 @@ func (r *Repository) attr(p place) view.Attr {
 		Ino:  uint64(p.slot.node(st.FirstLink)),
 		Mode: st.Mode, UID: st.UID, GID: st.GID, Links: st.Links,
 		Size: st.Size, MTime: st.MTime, MTimeNS: max(0, st.MTimeNS),
+	}
+	if r.o.Owner != nil {
+		a.UID, a.GID = r.o.Owner.UID, r.o.Owner.GID
 	}
 	switch st.Mode & catalog.ModeType {
 	case catalog.ModeSymlink:

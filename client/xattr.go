@@ -10,8 +10,8 @@ import (
 )
 
 // ownPrefix begins the attributes by which a published tree says what it is.
-// They are answered but not listed: a container's root directory shows what its
-// source had (docs/design/repository.md).
+// They are answered but not listed: a tree lists exactly as its source does
+// (docs/design/repository.md). Stock clients list them.
 const ownPrefix = "user.rootstock."
 
 // XAttr returns an extended attribute: a stored one, or else one of those the
@@ -71,8 +71,8 @@ func (r *Repository) ListXAttr(ctx context.Context, n view.Node) ([]string, erro
 		}
 	}
 	if n == r.Root() {
-		for name := range magicAttributes {
-			if _, err := r.magic(ctx, p, name); err == nil && !slices.Contains(list, name) {
+		for _, name := range r.magicNames(p) {
+			if !slices.Contains(list, name) {
 				list = append(list, name)
 			}
 		}

@@ -52,25 +52,46 @@ func TestXAttrs(t *testing.T) {
 		{cut, "user.chunks", "3"},
 		{cut, "user.chunk_list", "hash,offset,size\n…"},
 		{cut, "user.chunks~0", "3"},
-		{cut, "user.chunks~?", "num_pages, 1\n"},
+		{cut, "user.chunks@0", "# page 0 of user.chunks, which has 1, from 0\n3"},
+		{cut, "user.chunks@?", "user.chunks has 1 pages…"},
+		{root, "user.timeout", "5"},
+		{root, "user.timeout_direct", "0"}, // 300 ms
+		{root, "user.pubkeys", "-----BEGIN PUBLIC KEY-----\n…"},
+		{f, "user.external_file", "0"},
+		{f, "user.direct_io", "0"},
+		{cut, "user.chunks~?", "num_pages, 1"},
 		{link, "user.rawlink", "$(X)y"},
 		{link, "xfsroot.rawlink", "$(X)y"},
 		{cut, "user.catalog_counters", "catalog_hash: "},
-		{root, "user.repo_counters", "regular,3\nsymlink,1\nspecial,0\ndir,3\nnested,1\nchunked,1\nchunks,3\n…"},
+		{root, "user.repo_counters", "chunked,1\nchunked_size,9000\nchunks,3\ndir,3\nexternal,0\nexternal_file_size,0\nfile_size,9001\nnested,1\nregular,3\n…"},
 	} {
 		got := mustXAttr(t, r, tc.n, tc.name)
 		if want, begins := strings.CutSuffix(tc.want, "…"); got != want && !(begins && strings.HasPrefix(got, want)) && tc.name != "user.catalog_counters" {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
-	if got := mustXAttr(t, r, cut, "user.catalog_counters"); !strings.Contains(got, "catalog_mountpoint: /n\nregular,2\n") {
+	if got := mustXAttr(t, r, cut, "user.catalog_counters"); !strings.Contains(got, "catalog_mountpoint: /n\nchunked,1\n") {
 		t.Errorf("catalog counters of /n: %q", got)
 	}
-	if got := mustXAttr(t, r, root, "user.expires"); got > "6000" || got < "5900" || len(got) != 4 {
+	// What is at a mountpoint is told of the catalog mounted there.
+	if at, in := mustXAttr(t, r, find(t, r, "/n"), "user.catalog_counters"), mustXAttr(t, r, cut, "user.catalog_counters"); at != in {
+		t.Errorf("catalog counters of the mountpoint: %q, of what lies below: %q", at, in)
+	}
+	// The TTL is four minutes and has begun to run.
+	if got := mustXAttr(t, r, root, "user.expires"); got != "3" && got != "4" {
 		t.Errorf("expires in %s minutes", got)
 	}
-	if got := mustXAttr(t, r, root, "user.rx"); got == "" {
-		t.Error("user.rx is empty")
+	for _, name := range []string{"user.rx", "user.version", "user.hitrate", "user.maxfd", "user.usedfd", "user.pid", "user.uptime"} {
+		if got := mustXAttr(t, r, root, name); got == "" {
+			t.Errorf("%s is empty", name)
+		}
+	}
+	if got := mustXAttr(t, r, f, "user.lhash"); got != "Not in cache" {
+		t.Errorf("user.lhash before the file was read: %q", got)
+	}
+	readPath(t, r, "/f")
+	if got, want := mustXAttr(t, r, f, "user.lhash"), mustXAttr(t, r, f, "user.hash"); got != want {
+		t.Errorf("user.lhash %q, user.hash %q", got, want)
 	}
 	for _, tc := range []struct {
 		n    view.Node
@@ -85,6 +106,12 @@ func TestXAttrs(t *testing.T) {
 		{cut, "user.chunks~1"},
 		{cut, "user.chunks~x"},
 		{cut, "user.chunks~-1"},
+		{cut, "user.chunks@1"},
+		{cut, "user.lhash"},
+		{link, "user.lhash"},
+		{f, "user.external_url"},
+		{root, "user.external_host"},
+		{root, "user.repo_metainfo"}, // testrepo has none
 		{link, "user.compression"},
 	} {
 		if v, err := r.XAttr(t.Context(), tc.n, tc.name); !errors.Is(err, view.ErrNoXAttr) {
@@ -140,7 +167,7 @@ func TestXAttrPages(t *testing.T) {
 	repo.Publish(testrepo.Tree{"/cut": testrepo.Chunks(data, 2)})
 	r := openRepository(t, clientOf(t, repo))
 	n := find(t, r, "/cut")
-	if got := mustXAttr(t, r, n, "user.chunk_list~?"); got != "num_pages, 2\n" {
+	if got := mustXAttr(t, r, n, "user.chunk_list~?"); got != "num_pages, 2" {
 		t.Errorf("%q", got)
 	}
 	all := mustXAttr(t, r, n, "user.chunk_list") + mustXAttr(t, r, n, "user.chunk_list~1")
@@ -235,5 +262,31 @@ func TestStatfs(t *testing.T) {
 	// /, /a, /a/n, /a/n/deep, /a/n/m, /b, three files and two markers.
 	if err != nil || s.Files != 11 || s.NameMax != 255 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// What a published tree says of itself is listed where people browse and only
+// answered where containers stand.
+func TestOwnXAttrs(t *testing.T) {
+	repo := testrepo.New(t, testrepo.Options{})
+	tree := testrepo.Nested()
+	tree.XAttrs = []catalog.XAttr{{Name: "user.rootstock.tree", Value: []byte("id")}, {Name: "user.source", Value: []byte("s")}}
+	repo.Publish(testrepo.Tree{"/t": tree, "/t/f": testrepo.Text("x")})
+	r := openRepository(t, clientOf(t, repo))
+	lower, err := r.Tree(t.Context(), "/t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][]string{
+		"/t":       {"user.source"},
+		lower.Path: {"user.source"},
+	} {
+		n := find(t, r, path)
+		if got, err := r.ListXAttr(t.Context(), n); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s lists %v, %v; want %v", path, got, err, want)
+		}
+		if got := mustXAttr(t, r, n, "user.rootstock.tree"); got != "id" {
+			t.Errorf("%s answers %q", path, got)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -166,4 +167,44 @@ func cmdKeys(ts *testscript.TestScript, _ bool, args []string) {
 	k, master, err := manifest.GenerateKeys(args[1], manifest.KeyOptions{Bits: 2048})
 	ts.Check(err)
 	ts.Check(k.Write(ts.MkAbs(args[0]), master))
+}
+
+// code N PROGRAM ARG... runs a program of ours that must end with exit code N;
+// what it printed is the script's output.
+func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N PROGRAM ARG...")
+	}
+	path := lookIn(ts, args[1])
+	if path == "" {
+		ts.Fatalf("no program %s on PATH", args[1])
+	}
+	cmd := exec.Command(path, args[2:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	err := cmd.Run()
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
+		ts.Fatalf("%s: %v", args[1], err)
+	}
+	if got := cmd.ProcessState.ExitCode(); fmt.Sprint(got) != args[0] {
+		ts.Fatalf("%s ended with %d, not %s", args[1], got, args[0])
+	}
+}
+
+// await COMMAND ARG... runs a command again and again until it succeeds.
+func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(patience); ; {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = ts.MkAbs(".")
+		err := cmd.Run()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v: %v after %s", args, err, patience)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }

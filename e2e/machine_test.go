@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it mounts file systems and starts containers")
 	}
 }
 
-func abs(t *testing.T, p string) string {
+func abs(t testing.TB, p string) string {
 	t.Helper()
 	a, err := filepath.Abs(p)
 	if err != nil {
@@ -68,7 +68,7 @@ var built struct {
 
 // programs builds the three programs as they are deployed, once, and returns
 // their directory.
-func programs(t *testing.T) string {
+func programs(t testing.TB) string {
 	t.Helper()
 	built.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "rootstock-e2e-"); built.err != nil {

@@ -22,7 +22,7 @@ type site struct {
 }
 
 // newSite makes a repository with rootstock init and the given flags.
-func newSite(t *testing.T, flags ...string) *site {
+func newSite(t testing.TB, flags ...string) *site {
 	t.Helper()
 	dir := t.TempDir()
 	s := &site{dir: dir, bin: programs(t), store: filepath.Join(dir, "store"), keys: filepath.Join(dir, "keys")}
@@ -37,13 +37,13 @@ func newSite(t *testing.T, flags ...string) *site {
 	return s
 }
 
-func (s *site) publish(t *testing.T, args ...string) string {
+func (s *site) publish(t testing.TB, args ...string) string {
 	t.Helper()
 	return run(t, s.dir, s.bin+"/rootstock", append([]string{"publish", "--store", s.store, "--keys", s.keys, "--cache", filepath.Join(s.dir, "index")}, args...)...)
 }
 
 // serve starts rootstock serve and returns the repository's URL.
-func (s *site) serve(t *testing.T) string {
+func (s *site) serve(t testing.TB) string {
 	t.Helper()
 	if s.url == "" {
 		s.url = background(t, regexp.MustCompile(`(http://127\.0\.0\.1:\d+/\S+)`), s.bin+"/rootstock", "serve", "--store", s.store, "--listen", "127.0.0.1:0")
@@ -65,7 +65,7 @@ func (s *site) mount(t *testing.T, flags ...string) string {
 
 // background starts a program, waits for a line that matches and returns the
 // first submatch. The program is ended with the test and must end well.
-func background(t *testing.T, want *regexp.Regexp, path string, args ...string) string {
+func background(t testing.TB, want *regexp.Regexp, path string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(path, args...)
 	out, err := cmd.StdoutPipe()

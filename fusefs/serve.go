@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -58,6 +59,7 @@ type reader struct {
 func (c *Conn) read() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	panicOnFault()
 	r := reader{in: make([]byte, readBuffer), out: make([]byte, replyRoom+c.opts.MaxRead)}
 	failures := 0
 	for {
@@ -83,6 +85,11 @@ func (c *Conn) read() error {
 		}
 	}
 }
+
+// panicOnFault makes of a fault in mapped memory, whose file was truncated or
+// sits on a broken disk, a panic of the goroutine: EIO for one caller instead of
+// the end of the process and of all mounts.
+func panicOnFault() { debug.SetPanicOnFault(true) }
 
 // request answers the request of n bytes in r.in, or passes it on.
 func (c *Conn) request(r *reader, n int) {
@@ -124,6 +131,7 @@ func (c *Conn) aside(in []byte) bool {
 	}
 	in = bytes.Clone(in)
 	c.asides.Go(func() {
+		panicOnFault()
 		defer func() { <-c.disk }()
 		buf := c.buffers.get(payload(in))
 		defer c.buffers.put(buf)

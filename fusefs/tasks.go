@@ -104,6 +104,7 @@ func (t *tasks) add(in []byte) {
 // work runs n and then whatever stands in line.
 func (t *tasks) work(n *task) {
 	defer t.wg.Done()
+	panicOnFault()
 	for n != nil {
 		t.mu.Lock()
 		run := !n.done

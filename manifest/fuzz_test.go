@@ -2,6 +2,7 @@ package manifest_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/rootstock-cf/rootstock/manifest"
@@ -61,6 +62,25 @@ func FuzzWhitelist(f *testing.F) {
 		again, err := manifest.ParseWhitelist(w.Print())
 		if err != nil || again.Name != w.Name || !again.Expires.Equal(w.Expires) || len(again.Fingerprints) != len(w.Fingerprints) {
 			t.Errorf("%q parses to %+v, printed and parsed again to %+v, %v", body, w, again, err)
+		}
+	})
+}
+
+// What a blacklist says twice it says once, and nothing in it panics.
+func FuzzBlacklist(f *testing.F) {
+	f.Add([]byte("# none\n"), uint64(1))
+	f.Add([]byte("<r.example.org 7\nDF:4E:07:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:A7 # stolen\n"), uint64(6))
+	f.Fuzz(func(t *testing.T, text []byte, revision uint64) {
+		b, err := manifest.ParseBlacklist(text)
+		if err != nil {
+			if !errors.Is(err, manifest.ErrMalformed) {
+				t.Errorf("an error of another kind: %v", err)
+			}
+			return
+		}
+		twice, err := manifest.ParseBlacklist(append(append(bytes.Clone(text), '\n'), text...))
+		if err != nil || twice.Revision("r.example.org", revision) != b.Revision("r.example.org", revision) {
+			t.Errorf("said twice: %v", err)
 		}
 	})
 }

@@ -131,3 +131,6 @@ func (w Whitelist) Expired(now time.Time) bool { return !now.Before(w.End()) }
 
 // End returns the moment from which on w does not count.
 func (w Whitelist) End() time.Time { return w.Expires.UTC().Truncate(time.Hour) }
+
+// Lists reports whether c is on the whitelist.
+func (w Whitelist) Lists(c Certificate) bool { return names(w.Fingerprints, c.DER) }

@@ -22,83 +22,84 @@ func (p *Publisher) begin(ctx context.Context, h *head) (*revision.Tx, error) {
 		Hash: h.manifest.RootCatalog, Size: h.manifest.CatalogSize, Number: h.manifest.Revision,
 	}, revision.Options{
 		Store: p.o.Store, Algorithm: h.settings.Algorithm, Compression: h.settings.Compression,
-		TempDir: p.o.TempDir, Now: p.o.Now(),
+		TempDir: p.o.TempDir, Now: p.o.Now(), MaxWeight: p.o.CatalogEntries,
 	})
 }
 
-// commit makes tx the repository's next revision and returns its number. The
-// order is CVMFS-FORMAT 5.6's: everything that is named is stored and durable
-// before what names it, and the manifest comes last.
-func (p *Publisher) commit(ctx context.Context, h *head, tx *revision.Tx) (uint64, error) {
+// commit makes tx the repository's next revision and returns its number. What
+// says in a few words what was done.
+func (p *Publisher) commit(ctx context.Context, h *head, tx *revision.Tx, what string) (uint64, error) {
 	root, err := tx.Commit(ctx)
 	if err != nil {
 		return 0, err
 	}
 	next := h.manifest
 	next.RootCatalog, next.CatalogSize, next.Revision = root.Hash, root.Size, root.Number
+	return next.Revision, p.seal(ctx, h, next, what, func(db *history.Writer, next manifest.Manifest) error {
+		if err := db.Publish(next.RootCatalog, next.Revision, next.Published, next.CatalogSize); err != nil {
+			return err
+		}
+		return p.autoTag(db, next, what)
+	})
+}
+
+// retag edits the tags of the repository; nil leaves them as they are. Next is
+// the manifest under way, with the time it will carry.
+type retag func(db *history.Writer, next manifest.Manifest) error
+
+// seal signs next and makes it the repository's manifest. The order is
+// CVMFS-FORMAT 5.6's: everything that is named is stored and durable before
+// what names it, and the manifest comes last.
+func (p *Publisher) seal(ctx context.Context, h *head, next manifest.Manifest, what string, tags retag) error {
 	next.Published = max(p.o.Now().Unix(), h.manifest.Published) // never back (CVMFS-FORMAT 10.1, 14)
 	dir, err := os.MkdirTemp(p.o.TempDir, "rootstock-commit-")
 	if err != nil {
-		return 0, fmt.Errorf("commit: %w", err)
+		return fmt.Errorf("commit: %w", err)
 	}
 	defer os.RemoveAll(dir)
-
-	if next.History, err = p.tag(ctx, h, next, filepath.Join(dir, "history")); err != nil {
-		return 0, fmt.Errorf("tag revision %d: %w", next.Revision, err)
+	if tags != nil {
+		if next.History, err = p.history(ctx, h, next, filepath.Join(dir, "history"), tags); err != nil {
+			return fmt.Errorf("tags of revision %d: %w", next.Revision, err)
+		}
 	}
 	if next.Certificate, err = putObject(ctx, p.o.Store, p.o.Keys.Certificate.PEM, h.settings.Algorithm, object.Certificate); err != nil {
-		return 0, err
+		return err
 	}
 	if h.metainfo != nil {
 		if next.Metainfo, err = putObject(ctx, p.o.Store, h.metainfo, h.settings.Algorithm, object.Metainfo); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	refs, err := p.refer(ctx, h, next, filepath.Join(dir, "reflog"))
 	if err != nil {
-		return 0, fmt.Errorf("reflog: %w", err)
+		return fmt.Errorf("reflog: %w", err)
 	}
 	next.Reflog = h.settings.Algorithm.Sum(refs)
 	signed, err := next.Sign(p.o.Keys.Release, h.settings.Algorithm)
 	if err != nil {
-		return 0, fmt.Errorf("sign manifest: %w", err)
+		return fmt.Errorf("sign manifest: %w", err)
 	}
 	if err := p.o.Store.Sync(ctx); err != nil {
-		return 0, fmt.Errorf("make revision %d durable: %w", next.Revision, err)
+		return fmt.Errorf("make revision %d durable: %w", next.Revision, err)
 	}
 	if err := p.replace(ctx, reflogFile, refs, maxReflog); err != nil {
-		return 0, err
+		return err
 	}
 	if err := p.o.Store.Swap(ctx, manifestFile, h.raw, signed); err != nil {
-		return 0, fmt.Errorf("write %s: %w", manifestFile, err)
+		return fmt.Errorf("write %s: %w", manifestFile, err)
 	}
-	p.o.Log.Info("published", "repository", next.Name, "revision", next.Revision, "root", next.RootCatalog)
-	return next.Revision, nil
+	p.o.Log.Info(what, "repository", next.Name, "revision", next.Revision, "root", next.RootCatalog)
+	return nil
 }
 
-// tag moves trunk to the new revision and trunk-previous to the one before
-// (CVMFS-FORMAT 3.2), and returns the new history object.
-func (p *Publisher) tag(ctx context.Context, h *head, next manifest.Manifest, file string) (object.Hash, error) {
-	if h.manifest.History.IsZero() {
-		db, err := history.Create(file, next.Name)
-		if err != nil {
-			return object.Hash{}, err
-		}
-		return p.finishHistory(ctx, db, h, next, file)
-	}
-	if err := p.download(ctx, h.manifest.History, object.History, maxHistory, file); err != nil {
-		return object.Hash{}, err
-	}
-	db, err := history.OpenWriter(file)
+// history returns the new history object: the head's, edited by tags.
+func (p *Publisher) history(ctx context.Context, h *head, next manifest.Manifest, file string, tags retag) (object.Hash, error) {
+	db, err := openHistory(ctx, p.o.Store, h, file)
 	if err != nil {
 		return object.Hash{}, err
 	}
-	return p.finishHistory(ctx, db, h, next, file)
-}
-
-func (p *Publisher) finishHistory(ctx context.Context, db *history.Writer, h *head, next manifest.Manifest, file string) (object.Hash, error) {
 	defer db.Close()
-	if err := db.Publish(next.RootCatalog, next.Revision, next.Published, next.CatalogSize); err != nil {
+	if err := tags(db, next); err != nil {
 		return object.Hash{}, err
 	}
 	if err := db.Finish(h.manifest.History); err != nil {
@@ -109,6 +110,18 @@ func (p *Publisher) finishHistory(ctx context.Context, db *history.Writer, h *he
 		return object.Hash{}, err
 	}
 	return putObject(ctx, p.o.Store, plain, h.settings.Algorithm, object.History)
+}
+
+// openHistory opens a copy of the head's tags in file, which must not be
+// there; the first revision of a repository starts with none.
+func openHistory(ctx context.Context, st store.Getter, h *head, file string) (*history.Writer, error) {
+	if h.manifest.History.IsZero() {
+		return history.Create(file, h.manifest.Name)
+	}
+	if err := download(ctx, st, h.manifest.History, object.History, maxHistory, file); err != nil {
+		return nil, err
+	}
+	return history.OpenWriter(file)
 }
 
 // refer returns the reference log with the new revision's root objects. A log
@@ -155,9 +168,9 @@ func (p *Publisher) openReflog(raw []byte, name, file string) (*reflog.Log, erro
 }
 
 // download writes the plain bytes of a zlib object to a new file.
-func (p *Publisher) download(ctx context.Context, h object.Hash, t object.Type, limit int64, file string) error {
+func download(ctx context.Context, st store.Getter, h object.Hash, t object.Type, limit int64, file string) error {
 	var plain bytes.Buffer
-	if err := readObject(ctx, p.o.Store, &plain, h, t, limit); err != nil {
+	if err := readObject(ctx, st, &plain, h, t, limit); err != nil {
 		return err
 	}
 	return os.WriteFile(file, plain.Bytes(), 0o600)

@@ -37,6 +37,9 @@ type head struct {
 	manifest manifest.Manifest
 	metainfo []byte // plain
 	settings Settings
+	// whitelist is not verified: a publisher need not have the master key's
+	// public half.
+	whitelist manifest.Whitelist
 }
 
 // Settings are what a repository fixes for all its publishers. They lie in the
@@ -67,23 +70,14 @@ func (p *Publisher) head(ctx context.Context) (*head, error) {
 		return nil, fmt.Errorf("the store holds %s, the keys are those of %s", h.manifest.Name, p.o.Keys.Name)
 	}
 	if _, err := manifest.OpenSigned(h.raw, p.o.Keys.Certificate); err != nil {
-		return nil, fmt.Errorf("%s was not signed with these keys; publishing with them would shut out every cell: %w", manifestFile, err)
+		return nil, fmt.Errorf("%s was not signed with these keys; publishing with them would shut out every cell that does not trust them (after a change of keys, rootstock resign): %w", manifestFile, err)
 	}
-	raw, err := readRoot(ctx, p.o.Store, whitelistFile, maxRootFile)
-	if err != nil {
+	if h.whitelist, err = readWhitelist(ctx, p.o.Store); err != nil {
 		return nil, err
 	}
-	w, err := manifest.Open(raw)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", whitelistFile, err)
-	}
-	list, err := manifest.ParseWhitelist(w.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", whitelistFile, err)
-	}
-	if list.Expired(p.o.Now()) {
-		p.o.Log.Warn("the whitelist has expired: no cell will take new revisions until the master key has signed a new one",
-			"repository", h.manifest.Name, "expired", list.End())
+	if !h.whitelist.Lists(p.o.Keys.Certificate) {
+		return nil, fmt.Errorf("%w, so that no cell would take what it signs: rootstock whitelist sign --certificate %s.crt, with the master key, and rootstock whitelist install",
+			manifest.ErrUntrusted, h.manifest.Name)
 	}
 	return h, nil
 }

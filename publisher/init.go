@@ -27,7 +27,7 @@ func Init(ctx context.Context, o Options, s Settings, master *rsa.PrivateKey) er
 	if err := manifest.CheckName(name); err != nil {
 		return err
 	}
-	unlock, err := p.o.Store.Lock(ctx, owner())
+	unlock, err := p.o.Store.Lock(ctx, owner("init"))
 	if err != nil {
 		return fmt.Errorf("make repository %s: %w", name, err)
 	}
@@ -73,7 +73,7 @@ func (p *Publisher) first(ctx context.Context, s Settings, master *rsa.PrivateKe
 			return err
 		}
 	}
-	_, err = p.commit(ctx, h, tx)
+	_, err = p.commit(ctx, h, tx, "init")
 	return err
 }
 

@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -28,24 +29,24 @@ type Listed struct {
 // List names every tree of the repository's newest revision, by kind, name and
 // version. It believes the store: it checks hashes, not signatures.
 func List(ctx context.Context, st store.Store, tempDir string) ([]Listed, error) {
-	h, err := readHead(ctx, st)
+	v, err := openView(ctx, st, tempDir)
 	if err != nil {
 		return nil, err
 	}
-	tx, err := revision.Begin(ctx, revision.Root{Hash: h.manifest.RootCatalog, Size: h.manifest.CatalogSize},
-		revision.Options{Store: st, Algorithm: h.settings.Algorithm, Compression: h.settings.Compression, TempDir: tempDir, Now: time.Now()})
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Close()
-	l := lister{tx: tx}
-	top, err := tx.List(ctx, "")
+	defer v.Close()
+	return v.all(ctx)
+}
+
+// all names every tree of the view.
+func (v *view) all(ctx context.Context) ([]Listed, error) {
+	l := lister{tx: v.tx}
+	top, err := v.tx.List(ctx, "")
 	if err != nil {
 		return nil, err
 	}
 	for i := range top {
 		if err := l.top(ctx, &top[i]); err != nil {
-			return nil, fmt.Errorf("list %s: %w", h.manifest.Name, err)
+			return nil, fmt.Errorf("list what is published: %w", err)
 		}
 	}
 	slices.SortFunc(l.all, func(a, b Listed) int { return strings.Compare(a.Reference.String(), b.Reference.String()) })
@@ -123,6 +124,13 @@ func (l *lister) images(ctx context.Context, dir string) error {
 	return nil
 }
 
+// byAge sorts trees, youngest first.
+func byAge(all []Listed) {
+	slices.SortFunc(all, func(a, b Listed) int {
+		return cmp.Or(b.Published.Compare(a.Published), cmp.Compare(b.Reference.Version, a.Reference.Version))
+	})
+}
+
 // splitImage takes a public name apart at the colon of its last component.
 func splitImage(name string) (image, version string, ok bool) {
 	slash := strings.LastIndexByte(name, '/')
@@ -135,11 +143,19 @@ func splitImage(name string) (image, version string, ok bool) {
 }
 
 func (l *lister) add(ref reference.Reference, at string, e *catalog.Entry) {
+	if t, ok := listedAt(ref, at, e); ok {
+		l.all = append(l.all, t)
+	}
+}
+
+// listedAt reads what the row of a tree says of it. ok is false for what is
+// not ours: a stock publisher may keep what it likes beside.
+func listedAt(ref reference.Reference, at string, e *catalog.Entry) (_ Listed, ok bool) {
 	t := treeOf(e)
 	if t.tree == "" || ref.Validate() != nil {
-		return // not ours: a stock publisher may keep what it likes beside
+		return Listed{}, false
 	}
-	l.all = append(l.all, Listed{
+	return Listed{
 		Reference: ref, Path: at, Tree: t.tree, Source: t.source, Entries: t.entries, Bytes: t.bytes, Published: t.published,
-	})
+	}, true
 }

@@ -75,13 +75,15 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 		return nil, err
 	}
 	id := t.id.String()
-	beside := "/.rootstock/trees/" + id[:2] + "/" + id
-	if err := p.file(ctx, tx, t, beside, listingFile, objectsFile); err != nil {
+	if err := p.file(ctx, tx, t, ownDir(treesDir, id), listingFile, objectsFile); err != nil {
+		return nil, err
+	}
+	if err := fileNotes(ctx, tx, id, t.files); err != nil {
 		return nil, err
 	}
 	if _, ok := t.files[imageFile]; ok {
 		hex := strings.TrimPrefix(j.Source.ConfigDigest, "sha256:")
-		if err := p.file(ctx, tx, t, "/.rootstock/images/"+hex[:2]+"/"+hex, imageFile); err != nil {
+		if err := p.file(ctx, tx, t, ownDir(imagesDir, hex), imageFile); err != nil {
 			return nil, err
 		}
 	}
@@ -119,7 +121,7 @@ func (p *Publisher) link(ctx context.Context, tx *revision.Tx, ref reference.Ref
 	if !ok {
 		return false, fmt.Errorf("%s: an image needs a tag or a digest", ref)
 	}
-	target := strings.Repeat("../", strings.Count(name, "/")-1) + strings.TrimPrefix(tree, "/")
+	target := relative(name, tree)
 	e, ok, err := tx.Lookup(ctx, name)
 	if err != nil {
 		return false, err

@@ -6,6 +6,10 @@
 // this one knows their order, which is what makes a crash harmless: everything
 // a revision needs is stored and durable before the manifest that names it is
 // swapped in, as the very last step (docs/design/publishing.md).
+//
+// What else changes a repository (removing a version, moving a channel, tags,
+// a rollback, a new signature) goes the same way, through edit.go; what only
+// looks at one (List, Diff, Explain, History) reads its newest revision.
 package publisher
 
 import (
@@ -13,10 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/publisher/revision"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
 	"github.com/rootstock-cf/rootstock/store"
@@ -44,7 +48,13 @@ type Options struct {
 	IndexDir string
 	// Workers compress and hash; 0 means one per processor.
 	Workers int
-	Log     *slog.Logger
+	// AutoTags is how long the tag that each new revision gets by itself
+	// stays; 0 makes no such tags, and removes none.
+	AutoTags time.Duration
+	// CatalogEntries is how large a tree's catalog grows before it is split;
+	// 0 means [revision.DefaultMaxWeight].
+	CatalogEntries int
+	Log            *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -113,31 +123,30 @@ func (p *Publisher) publish(ctx context.Context, j Job) (*Result, error) {
 	if j.Reference.Version == "" {
 		return nil, errNoVersion
 	}
-	unlock, err := p.o.Store.Lock(ctx, owner())
+	var r *Result
+	var changed bool
+	rev, err := p.edit(ctx, "publish "+j.Reference.String(), func(ctx context.Context, h *head, tx *revision.Tx) (_ bool, err error) {
+		r, changed, err = p.stage(ctx, h, tx, j)
+		return changed, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
-	h, err := p.head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tx, err := p.begin(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Close()
+	r.Revision, r.Unchanged = rev, !changed
+	return r, nil
+}
 
+// stage puts the job's tree into tx. Changed is false where it is there
+// already.
+func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) (r *Result, changed bool, err error) {
 	path, _ := j.treePath()
-	r, err := p.found(ctx, tx, j, path)
-	if err != nil {
-		return nil, err
+	if r, err = p.found(ctx, tx, j, path); err != nil {
+		return nil, false, err
 	}
-	changed := false
 	if r == nil || j.Reference.Kind != reference.Images { // an image's path is its digest: no need to read it again
 		t, err := p.take(ctx, h, j.Source)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if r != nil {
 			err = mustMatch(r, t.id)
@@ -146,7 +155,7 @@ func (p *Publisher) publish(ctx context.Context, j Job) (*Result, error) {
 			changed = true
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		n := t.in.Counters()
 		r.NewObjects, r.NewBytes = n.ObjectsNew, n.BytesStored
@@ -154,22 +163,9 @@ func (p *Publisher) publish(ctx context.Context, j Job) (*Result, error) {
 	if j.Reference.Kind == reference.Images {
 		moved, err := p.link(ctx, tx, j.Reference, path)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		changed = changed || moved
 	}
-	r.Revision, r.Unchanged = h.manifest.Revision, !changed
-	if changed {
-		r.Revision, err = p.commit(ctx, h, tx)
-	}
-	return r, err
-}
-
-// owner names this process for whoever finds the store locked.
-func owner() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	return fmt.Sprintf("rootstock publish, process %d on %s", os.Getpid(), host)
+	return r, changed, nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -250,13 +251,13 @@ func TestWhoMayPublish(t *testing.T) {
 // failing is a store that fails at the n-th write.
 type failing struct {
 	store.Store
-	left int
+	left atomic.Int64
 }
 
 var errFull = errors.New("no space left on device")
 
 func (f *failing) spend() error {
-	if f.left--; f.left < 0 {
+	if f.left.Add(-1) < 0 {
 		return errFull
 	}
 	return nil
@@ -289,7 +290,9 @@ func TestEveryWriteMayFail(t *testing.T) {
 	s := newSite(t)
 	whole := s.o.Store
 	for n := 0; ; n++ {
-		s.o.Store = &failing{Store: whole, left: n}
+		full := &failing{Store: whole}
+		full.left.Store(int64(n))
+		s.o.Store = full
 		s.o.Workers = 1
 		_, err := s.publish("rootfs/jammy@1", rootfs(t, "a=1", "b=2", "c/d=3"))
 		if err == nil {

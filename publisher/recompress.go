@@ -21,9 +21,6 @@ import (
 	"github.com/rootstock-cf/rootstock/publisher/stored"
 )
 
-// treesDir holds a directory for each tree id, with its listing and table.
-const treesDir = "/.rootstock/trees/"
-
 // maxTable bounds a tree's table of objects that is read back, in bytes.
 const maxTable = 1 << 30
 
@@ -55,15 +52,12 @@ func (p *Publisher) Recompress(ctx context.Context, to object.Compression) (*Rec
 }
 
 func (p *Publisher) recompress(ctx context.Context, to object.Compression) (_ *Recompressed, err error) {
-	unlock, err := p.o.Store.Lock(ctx, owner())
+	what := "recompress as " + to.String()
+	h, unlock, err := p.locked(ctx, what)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
-	h, err := p.head(ctx)
-	if err != nil {
-		return nil, err
-	}
+	defer unlock()
 	same := h.settings.Compression == to
 	h.settings.Compression = to
 	if h.metainfo, err = withCompression(h.metainfo, h.settings); err != nil {
@@ -100,7 +94,7 @@ func (p *Publisher) recompress(ctx context.Context, to object.Compression) (_ *R
 		Contents: len(c.ids), Known: n.ObjectsKnown, New: n.ObjectsNew, NewBytes: n.BytesStored,
 	}
 	if !r.Unchanged {
-		r.Revision, err = p.commit(ctx, h, tx)
+		r.Revision, err = p.commit(ctx, h, tx, what)
 	}
 	return r, err
 }
@@ -374,7 +368,7 @@ func (c *recompression) surveyCatalog(ctx context.Context, n catalog.Nested, s *
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	trees := strings.HasPrefix(n.Path, treesDir)
+	trees := strings.HasPrefix(n.Path, treesDir+"/")
 	dirs, tables := map[catalog.PathKey]string{}, map[catalog.PathKey]*catalog.Entry{}
 	err = db.Scan(ctx, func(row catalog.Row) error {
 		switch {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/rootstock-cf/rootstock/imagemeta"
+	"github.com/rootstock-cf/rootstock/inventory/packages"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher/flatten"
 	"github.com/rootstock-cf/rootstock/publisher/ingest"
@@ -36,10 +37,7 @@ const (
 
 // take reads the source and stores its contents, listing and objects table.
 func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *taken, err error) {
-	o := ingest.Options{
-		Compression: h.settings.Compression, Algorithm: h.settings.Algorithm,
-		Workers: p.o.Workers, Chunking: ingest.DefaultChunking,
-	}
+	o := p.ingestOptions(h)
 	if o.Index, err = p.index(h, o); err != nil {
 		return nil, err
 	}
@@ -51,7 +49,8 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 		return nil, err
 	}
 	t := &taken{in: in}
-	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{})
+	found := packages.New()
+	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{Watch: watch(found)})
 	if stored := in.Wait(); err == nil {
 		err = stored // otherwise it is what ended the flattening, or follows from it
 	}
@@ -63,8 +62,19 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	if err != nil {
 		return nil, err
 	}
+	if err := p.note(ctx, own, found, t.id, t.entries, in.Stored); err != nil {
+		return nil, err
+	}
 	t.files, err = p.storeFiles(ctx, own, o)
 	return t, err
+}
+
+// ingestOptions say how the repository stores contents.
+func (p *Publisher) ingestOptions(h *head) ingest.Options {
+	return ingest.Options{
+		Compression: h.settings.Compression, Algorithm: h.settings.Algorithm,
+		Workers: p.o.Workers, Chunking: ingest.DefaultChunking,
+	}
 }
 
 // own makes the files that go with the tree.

@@ -26,6 +26,9 @@ const (
 	ddl         = sqlfile.Properties + ddlBranches + ddlTrunk + ddlTags + ddlRecycle
 )
 
+// trunkDescription is what stock tools call trunk.
+const trunkDescription = "current HEAD"
+
 // Writer changes a history. The file is a temporary until [Writer.Finish] has
 // returned; the same calls give the same bytes. What a Reader does, it does on
 // the tags as they are now.
@@ -167,7 +170,7 @@ func (w *Writer) Publish(root object.Hash, revision uint64, timestamp, size int6
 	}
 	return w.Replace(Tag{
 		Name: Trunk, Root: root, Revision: revision, Timestamp: timestamp, Size: size,
-		Description: "current HEAD",
+		Description: trunkDescription,
 	})
 }
 

@@ -24,7 +24,10 @@ type Client struct {
 	Timeout time.Duration
 }
 
-var _ Lowers = (*Client)(nil)
+var (
+	_ Lowers = (*Client)(nil)
+	_ Asker  = (*Client)(nil)
+)
 
 // Lower implements [Lowers].
 func (c *Client) Lower(ctx context.Context, r LowerRequest) (Lower, error) {
@@ -46,6 +49,11 @@ func (c *Client) Release(ctx context.Context, handle string) error {
 	return c.call(ctx, callRelease, releaseParams{handle}, nil)
 }
 
+// MayPull implements [Asker].
+func (c *Client) MayPull(ctx context.Context, r PullRequest) error {
+	return c.call(ctx, callMayPull, r, nil)
+}
+
 // Status returns the daemon's status document.
 func (c *Client) Status(ctx context.Context) (json.RawMessage, error) {
 	var doc json.RawMessage
@@ -61,13 +69,17 @@ func (c *Client) Containers(ctx context.Context) ([]Container, error) {
 }
 
 func (c *Client) call(ctx context.Context, name string, params, result any) error {
+	return c.callWith(ctx, name, params, result, nil)
+}
+
+func (c *Client) callWith(ctx context.Context, name string, params, result any, progress func(json.RawMessage)) error {
 	timeout := c.Timeout
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answered, err := c.exchange(ctx, name, params)
+	answered, err := c.exchange(ctx, name, params, progress)
 	if err != nil {
 		return err
 	}
@@ -88,9 +100,9 @@ func (c *Client) call(ctx context.Context, name string, params, result any) erro
 }
 
 // exchange sends one line and returns the other.
-func (c *Client) exchange(ctx context.Context, name string, params any) ([]byte, error) {
+func (c *Client) exchange(ctx context.Context, name string, params any, progress func(json.RawMessage)) ([]byte, error) {
 	deadline, _ := ctx.Deadline()
-	req := request{Call: name, TimeoutMS: max(time.Until(deadline).Milliseconds(), 1)}
+	req := request{Call: name, TimeoutMS: max(time.Until(deadline).Milliseconds(), 1), Progress: progress != nil}
 	var err error
 	if params != nil {
 		if req.Params, err = json.Marshal(params); err != nil {
@@ -121,7 +133,12 @@ func (c *Client) exchange(ctx context.Context, name string, params any) ([]byte,
 	if _, err := conn.Write(append(line, '\n')); err != nil {
 		return nil, c.broken(ctx, name, err)
 	}
-	got, err := readLine(conn, MaxAnswer)
+	var got []byte
+	if progress != nil {
+		got, err = readAnswer(conn, progress)
+	} else {
+		got, err = readLine(conn, MaxAnswer)
+	}
 	if errors.Is(err, errLineTooLong) {
 		return nil, fmt.Errorf("%w: %s: the daemon's answer: %w", ErrInternal, name, err)
 	}

@@ -27,7 +27,11 @@ const (
 type Server struct {
 	Lowers  Lowers
 	Reports Reporter
-	Timeout time.Duration // the most a call may take, whatever it asks for
+	Asks    Asker // nil where no registry is asked
+	// Calls are the daemon's own, by name. Names this package knows are
+	// taken.
+	Calls   map[string]Call
+	Timeout time.Duration // the most a call may take, whatever it asks for, unless it is long
 	Log     *slog.Logger  // nil for none
 }
 
@@ -114,17 +118,32 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn) (any, error) {
 	if err := strict(line, &req); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.allowed(&req))
+	defer cancel()
+	defer watch(conn, cancel)()
+	progress := func(any) {}
+	if req.Progress {
+		r := &reporter{conn: conn}
+		defer r.end()
+		progress = r.report
+	}
+	return s.dispatch(ctx, req, progress)
+}
+
+// allowed is how long a call may take.
+func (s *Server) allowed(req *request) time.Duration {
 	timeout := s.Timeout
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	if asked := req.TimeoutMS; asked > 0 && asked < timeout.Milliseconds() {
+	asked := req.TimeoutMS
+	if s.Calls[req.Call].Long && asked > timeout.Milliseconds() {
+		timeout = LongTimeout
+	}
+	if asked > 0 && asked < timeout.Milliseconds() {
 		timeout = time.Duration(asked) * time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	defer watch(conn, cancel)()
-	return s.dispatch(ctx, req)
+	return timeout
 }
 
 // watch cancels a call whose client goes away. The function it returns ends
@@ -148,7 +167,7 @@ func watch(conn *net.UnixConn, cancel context.CancelFunc) (stop func()) {
 	}
 }
 
-func (s *Server) dispatch(ctx context.Context, req request) (any, error) {
+func (s *Server) dispatch(ctx context.Context, req request, progress func(any)) (any, error) {
 	switch req.Call {
 	case callLower:
 		var p LowerRequest
@@ -168,6 +187,15 @@ func (s *Server) dispatch(ctx context.Context, req request) (any, error) {
 			return nil, err
 		}
 		return struct{}{}, s.Lowers.Release(ctx, p.Handle)
+	case callMayPull:
+		if s.Asks == nil {
+			return nil, fmt.Errorf("%w: this daemon asks no registries", ErrUnavailable)
+		}
+		var p PullRequest
+		if err := strict(req.Params, &p); err != nil {
+			return nil, err
+		}
+		return struct{}{}, s.Asks.MayPull(ctx, p)
 	case callStatus:
 		return s.Reports.Status(ctx)
 	case callContainers:
@@ -176,6 +204,9 @@ func (s *Server) dispatch(ctx context.Context, req request) (any, error) {
 			list = []Container{}
 		}
 		return list, err
+	}
+	if c, ok := s.Calls[req.Call]; ok {
+		return c.Run(ctx, req.Params, progress)
 	}
 	return nil, fmt.Errorf("%w: unknown call %q; are daemon and client of the same release?", ErrInvalid, req.Call)
 }

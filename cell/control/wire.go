@@ -16,6 +16,7 @@ import (
 const (
 	callLower      = "lower"
 	callRelease    = "release"
+	callMayPull    = "maypull"
 	callStatus     = "status"
 	callContainers = "containers"
 )
@@ -26,12 +27,14 @@ const maxMessage = 4 << 10
 type request struct {
 	Call      string          `json:"call"`
 	TimeoutMS int64           `json:"timeout_ms,omitempty"`
+	Progress  bool            `json:"progress,omitempty"`
 	Params    json.RawMessage `json:"params,omitempty"`
 }
 
 type answer struct {
-	Result json.RawMessage `json:"result,omitempty"`
-	Error  *wireError      `json:"error,omitempty"`
+	Progress json.RawMessage `json:"progress,omitempty"` // not the answer yet
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *wireError      `json:"error,omitempty"`
 }
 
 type releaseParams struct {

@@ -4,7 +4,8 @@
 //
 //	<dir>/<2 digits>/<62 digits>          the content, mode 0444
 //	<dir>/objects/<2 digits>/<62 digits>  a hard link to it: the object it was
-//	<dir>/catalogs/<2 digits>/<62 digits> a hard link to it: a catalog's index
+//	<dir>/catalogs/<2 digits>/<62 digits> a hard link to it: a catalog's index,
+//	                                      a tree's objects table or image
 //	<dir>/txn/                            what is being written
 //	<dir>/lock, <dir>/syncpoint           who uses it, and what is durable
 //
@@ -80,6 +81,7 @@ type Cache struct {
 	mu       sync.Mutex
 	index    index
 	pins     map[Key]int
+	held     func(object.ContentID) bool
 	reserved int64 // bytes of what is being written
 	flights  map[Key]*flight
 	memory   memory
@@ -93,13 +95,14 @@ type Cache struct {
 type Stats struct {
 	Quota     int64 // bytes
 	Bytes     int64 // of all contents
-	Pinned    int64 // bytes of pinned contents that are present
+	Pinned    int64 // bytes of contents pinned by Pin that are present
 	Contents  int
 	Hits      int64 // lookups
 	Misses    int64
 	Evictions int64
 	Discarded int64 // found damaged and removed
 	Refused   int64 // not stored for want of room or by disk errors
+	Scrubbed  int64 // bytes that scrubs have read
 }
 
 // Open takes dir, creating it if need be, and learns what it holds. The
@@ -227,6 +230,15 @@ func (c *Cache) Pin(k Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pins[k]++
+}
+
+// Hold makes held another way to pin: a content for which it says true is
+// evicted last. It is asked with the cache's locks held, so it must not wait
+// nor call the cache. It is called at most once, before contents are held.
+func (c *Cache) Hold(held func(object.ContentID) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = held
 }
 
 // Unpin takes back one Pin.

@@ -481,3 +481,67 @@ func BenchmarkLookup(b *testing.B) {
 		f.Close() //nolint:errcheck // read only
 	}
 }
+
+// A hold is a pin on whatever contents it says yes to.
+func TestHold(t *testing.T) {
+	c := opened(t, cache.Options{})
+	held := object.ContentOf(payload(3, 1000))
+	c.Hold(func(id object.ContentID) bool { return id == held })
+	for n := range 200 {
+		put(t, c, key(n), payload(n, 1000))
+	}
+	for range 3 { // each time past the one that is held
+		c.Evict(60_000)
+	}
+	if got := c.Stats().Contents; got != 20 || !c.Has(cache.Content(held)) {
+		t.Errorf("%d contents left, held one among them: %v", got, c.Has(cache.Content(held)))
+	}
+	if c.Evict(1 << 30); c.Has(cache.Content(held)) {
+		t.Error("a hold is soft")
+	}
+}
+
+// Everything pinned: an eviction must end, and take what it needs.
+func TestEvictWhatIsAllPinned(t *testing.T) {
+	c := opened(t, cache.Options{})
+	c.Hold(func(object.ContentID) bool { return true })
+	for n := range 100 {
+		put(t, c, key(n), payload(n, 1000))
+	}
+	if freed := c.Evict(30_000); freed != 30_000 {
+		t.Errorf("freed %d bytes", freed)
+	}
+}
+
+func TestDrop(t *testing.T) {
+	c := opened(t, cache.Options{})
+	put(t, c, key(1), payload(1, 100))
+	put(t, c, key(2), payload(2, 100))
+	c.Pin(key(2))
+	for n := range 4 {
+		c.Drop(key(n))
+	}
+	sum := object.ContentOf(payload(1, 100))
+	if _, err := os.Stat(filepath.Join(c.Dir(), sum.CachePath())); !errors.Is(err, fs.ErrNotExist) || c.Has(key(1)) {
+		t.Errorf("dropped content is there: %v", err)
+	}
+	if !c.Has(key(2)) {
+		t.Error("pinned content was dropped")
+	}
+	if s := c.Stats(); s.Discarded != 0 || s.Evictions != 0 {
+		t.Errorf("counted as damaged or evicted: %+v", s)
+	}
+}
+
+// What goes by its own name is checked also where the disk is not asked.
+func TestMemoryChecksContents(t *testing.T) {
+	c := opened(t, cache.Options{})
+	right := []byte("right")
+	k := cache.Content(object.ContentOf(right))
+	if b, err := c.Memory(t.Context(), k, 5, writes([]byte("wrong"))); !errors.Is(err, cache.ErrContent) {
+		t.Errorf("%q, %v", b, err)
+	}
+	if b, err := c.Memory(t.Context(), k, 5, writes(right)); err != nil || string(b) != "right" {
+		t.Errorf("%q, %v", b, err)
+	}
+}

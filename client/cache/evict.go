@@ -59,7 +59,7 @@ func (c *Cache) evictTo(goal int64) (freed int64) {
 }
 
 // evictBatch is how many contents go at once: few, so that others get at the
-// disk in between, yet enough that walking past pinned ones costs little.
+// disk in between.
 const evictBatch = 64
 
 func (c *Cache) evictSome(goal int64, pinnedToo bool) (freed int64) {
@@ -68,11 +68,16 @@ func (c *Cache) evictSome(goal int64, pinnedToo bool) (freed int64) {
 	c.disk.Lock()
 	defer c.disk.Unlock()
 	c.mu.Lock()
-	for n := c.index.oldest(); n != 0 && len(chosen) < evictBatch && c.index.bytes > goal; {
+	left := c.index.len()
+	for n := c.index.oldest(); left > 0 && len(chosen) < evictBatch && c.index.bytes > goal; left-- {
 		newer := c.index.entries[n].newer
 		if pinnedToo || !c.pinned(&c.index.entries[n]) {
 			e := c.index.remove(n)
 			chosen, freed = append(chosen, e), freed+e.size
+		} else {
+			// Pinned is used. The next batch, which may be soon, does not
+			// have to walk past it again.
+			c.index.touch(n)
 		}
 		n = newer
 	}
@@ -85,7 +90,7 @@ func (c *Cache) evictSome(goal int64, pinnedToo bool) (freed int64) {
 }
 
 func (c *Cache) pinned(e *entry) bool {
-	if c.pins[Content(e.sum)] > 0 {
+	if c.pins[Content(e.sum)] > 0 || c.held != nil && c.held(e.sum) {
 		return true
 	}
 	for _, k := range e.names {

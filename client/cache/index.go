@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"golang.org/x/sys/unix"
+
 	"github.com/rootstock-cf/rootstock/object"
 )
 
@@ -17,11 +19,22 @@ type index struct {
 type entry struct {
 	sum     object.ContentID
 	size    int64
-	mtime   int64 // UNIX nanoseconds, as the file had it when it was verified
+	file    file  // what the file was like when it was verified
 	names   []Key // besides the content's own
 	newer   uint32
 	older   uint32
 	checked bool // its bytes were verified by this process
+}
+
+// file is what stat says of a file that nobody has changed. Whoever writes to
+// it and sets its modification time back cannot set back the change time.
+type file struct {
+	ino          uint64
+	mtime, ctime int64 // UNIX nanoseconds
+}
+
+func fileOf(st *unix.Stat_t) file {
+	return file{ino: st.Ino, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano()}
 }
 
 func (x *index) init() {

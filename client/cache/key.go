@@ -61,6 +61,19 @@ func Index(h object.Hash) Key {
 	return Key{catalogs, sha256.Sum256(append(b, h.Digest[:]...))}
 }
 
+// Table names the objects table of a tree as a repository has it.
+func Table(repository string, tree object.ContentID) Key {
+	b := append(make([]byte, 0, 128), 't')
+	return Key{catalogs, sha256.Sum256(append(append(b, tree[:]...), repository...))}
+}
+
+// Image names the file system image of a tree, as version of its writer makes
+// it.
+func Image(tree object.ContentID, version uint32) Key {
+	b := binary.LittleEndian.AppendUint32(append(make([]byte, 0, 64), 'e'), version)
+	return Key{catalogs, sha256.Sum256(append(b, tree[:]...))}
+}
+
 // path is relative to the cache's directory.
 func (k Key) path() string { return directory[k.space] + k.sum.CachePath() }
 

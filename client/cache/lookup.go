@@ -9,14 +9,17 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rootstock-cf/rootstock/object"
 )
 
 // Lookup opens a content that is present. The caller closes the file.
 //
-// A file whose size or time is no longer what it was is noticed and removed.
-// The first lookup of a content after a restart reads all of it to check its
-// digest; with a context that is done already, that counts as a miss.
+// A file that is another one than was stored, or whose size or modification
+// time changed, is noticed and removed. One of which only the change time is
+// new, and each content at its first lookup after a restart, is read to check
+// its digest; with a context that is done already, that counts as a miss.
 func (c *Cache) Lookup(ctx context.Context, k Key) (*os.File, bool) {
 	f, err := c.lookup(ctx, k)
 	c.mu.Lock()
@@ -32,7 +35,7 @@ func (c *Cache) Lookup(ctx context.Context, k Key) (*os.File, bool) {
 var errAbsent = errors.New("not in the cache")
 
 func (c *Cache) lookup(ctx context.Context, k Key) (*os.File, error) {
-	for range 2 {
+	for range 3 {
 		f, e, err := c.openEntry(k)
 		if err != nil || e.checked {
 			return f, err
@@ -59,7 +62,8 @@ func (c *Cache) Has(k Key) bool {
 }
 
 // openEntry opens what the index says is there and compares it with what the
-// index remembers of it.
+// index remembers of it. The entry is that of the file as it is now, and not
+// checked if its bytes have to be read to know what they are.
 func (c *Cache) openEntry(k Key) (*os.File, entry, error) {
 	c.mu.Lock()
 	n, ok := c.index.number(k)
@@ -74,9 +78,14 @@ func (c *Cache) openEntry(k Key) (*os.File, entry, error) {
 	}
 	f, err := os.Open(c.dir + "/" + e.sum.CachePath())
 	if err == nil {
-		var info os.FileInfo
-		if info, err = f.Stat(); err == nil && info.Size() == e.size && info.ModTime().UnixNano() == e.mtime {
-			return f, e, nil
+		var st unix.Stat_t
+		if err = unix.Fstat(int(f.Fd()), &st); err == nil {
+			now := fileOf(&st)
+			if st.Size == e.size && now.ino == e.file.ino && now.mtime == e.file.mtime {
+				e.checked = e.checked && now.ctime == e.file.ctime
+				e.file = now
+				return f, e, nil
+			}
 		}
 		f.Close() //nolint:errcheck // read only
 	}
@@ -102,8 +111,8 @@ func (c *Cache) check(ctx context.Context, sum object.ContentID) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n, ok := c.index.byContent[sum]; ok && c.index.entries[n].mtime == e.mtime {
-		c.index.entries[n].checked = true
+	if n, ok := c.index.byContent[sum]; ok && c.index.entries[n].file.ino == e.file.ino {
+		c.index.entries[n].checked, c.index.entries[n].file = true, e.file
 	}
 	return nil
 }
@@ -156,6 +165,23 @@ func (c *Cache) Remove(k Key) {
 	c.mu.Unlock()
 	if ok {
 		c.discard(e.sum)
+	}
+}
+
+// Drop takes a content out that nobody needs any more, under all its names,
+// unless it is pinned after all.
+func (c *Cache) Drop(k Key) {
+	c.disk.Lock()
+	defer c.disk.Unlock()
+	c.mu.Lock()
+	n, ok := c.index.number(k)
+	var e entry
+	if ok = ok && !c.pinned(&c.index.entries[n]); ok {
+		e = c.index.remove(n)
+	}
+	c.mu.Unlock()
+	if ok {
+		c.unlinkAll(e)
 	}
 }
 

@@ -42,6 +42,9 @@ func (c *Cache) Memory(ctx context.Context, k Key, size int64, fill func(context
 			if int64(buf.Len()) != size {
 				return fmt.Errorf("%w: %d bytes, not %d", ErrContent, buf.Len(), size)
 			}
+			if k.space == contents && sha256.Sum256(buf.Bytes()) != k.sum {
+				return fmt.Errorf("%w: %s", ErrContent, k.sum)
+			}
 			c.remember(k, buf.Bytes())
 			return nil
 		})

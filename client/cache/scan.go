@@ -44,7 +44,7 @@ func (c *Cache) load() error {
 	}
 	slices.SortFunc(list, func(a, b *found) int { return cmp.Compare(a.used, b.used) })
 	for _, f := range list {
-		if !clean && suspect(time.Unix(0, f.mtime), at) && !c.sound(f) {
+		if !clean && suspect(time.Unix(0, f.file.mtime), at) && !c.sound(f) {
 			c.stats.Discarded++
 			c.unlinkAll(f.entry)
 			continue
@@ -96,7 +96,7 @@ func (c *Cache) scanContents() ([]*found, map[uint64]*found, error) {
 		if st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return nil
 		}
-		f := &found{entry: entry{sum: sum, size: st.Size, mtime: st.Mtim.Nano()}, used: max(st.Atim.Nano(), st.Mtim.Nano())}
+		f := &found{entry: entry{sum: sum, size: st.Size, file: fileOf(&st)}, used: max(st.Atim.Nano(), st.Mtim.Nano())}
 		list, byInode[ino] = append(list, f), f
 		return nil
 	})

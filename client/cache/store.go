@@ -62,7 +62,15 @@ func (c *Cache) StorePath(ctx context.Context, k Key, fill func(ctx context.Cont
 		}
 		defer os.RemoveAll(dir) //nolint:errcheck // the next start removes it
 		path := filepath.Join(dir, "file")
-		if err := fill(ctx, path); err != nil {
+		err = fill(ctx, path)
+		if err != nil && c.makeRoom(err, 1) {
+			os.Remove(path) //nolint:errcheck // it may not have come to that
+			err = fill(ctx, path)
+		}
+		if isFull(err) && !errors.Is(err, ErrCannotStore) {
+			err = c.broken(err)
+		}
+		if err != nil {
 			return err
 		}
 		f, err := os.Open(path) // #nosec G304 -- our own directory
@@ -85,10 +93,11 @@ func (c *Cache) StorePath(ctx context.Context, k Key, fill func(ctx context.Cont
 }
 
 func (c *Cache) store(ctx context.Context, k Key, work func(context.Context) error) (*os.File, error) {
-	f, err := c.lookup(ctx, k)
-	if err == nil {
+	f, ok := c.Lookup(ctx, k)
+	if ok {
 		return f, nil
 	}
+	var err error
 	c.Pin(k)
 	defer c.Unpin(k)
 	// More than once only if what was just stored is removed, damaged or,
@@ -205,9 +214,13 @@ func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) (mo
 		if err := c.retryNoDir(sum.CachePath(), func(to string) error { return os.Rename(path, to) }); err != nil {
 			return false, c.broken(err)
 		}
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(c.dir, sum.CachePath()), &st); err != nil {
+			return true, c.broken(err)
+		}
 		c.mu.Lock()
 		c.memory = memory{inUse: c.memory.inUse} // the disk works
-		c.index.add(entry{sum: sum, size: info.Size(), mtime: info.ModTime().UnixNano(), checked: true})
+		c.index.add(entry{sum: sum, size: info.Size(), file: fileOf(&st), checked: true})
 		c.mu.Unlock()
 	}
 	return !present, c.linkName(sum, k)
@@ -231,8 +244,17 @@ func (c *Cache) linkName(sum object.ContentID, k Key) error {
 	if err != nil {
 		return c.broken(err)
 	}
+	var st unix.Stat_t
+	err = unix.Lstat(from, &st)
 	c.mu.Lock()
 	c.index.name(sum, k)
+	// A new name is a change, too. Where something else may have changed as
+	// well, the next lookup sees that and reads the file.
+	if n, ok := c.index.byContent[sum]; ok && err == nil {
+		if f := &c.index.entries[n].file; f.ino == st.Ino && f.mtime == st.Mtim.Nano() {
+			f.ctime = st.Ctim.Nano()
+		}
+	}
 	c.mu.Unlock()
 	return nil
 }

@@ -101,11 +101,13 @@ func (c *Cache) Sync() error {
 	}
 	// Not under the lock: this takes as long as the disk is slow. What is
 	// stored meanwhile is younger than now.
-	if err := unix.Syncfs(int(c.root.Fd())); err != nil {
-		return fmt.Errorf("sync cache %s: %w", c.dir, err)
-	}
+	err := unix.Syncfs(int(c.root.Fd()))
 	c.disk.Lock()
 	defer c.disk.Unlock()
+	if err != nil {
+		c.sync.stored = true
+		return fmt.Errorf("sync cache %s: %w", c.dir, err)
+	}
 	if now.Before(c.sync.at) {
 		return nil // the clock went back meanwhile, and the point with it
 	}
@@ -115,14 +117,20 @@ func (c *Cache) Sync() error {
 func (c *Cache) syncLoop() {
 	tick := time.NewTicker(c.o.SyncInterval)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-c.stop:
 			return
 		case <-tick.C:
-			if err := c.Sync(); err != nil {
-				c.o.Log.Error("cache is not made durable", "err", err)
+			err := c.Sync()
+			switch {
+			case err != nil && !failing:
+				c.o.Log.Error("cache is not made durable; what is young will be verified at the next start", "error", err)
+			case err == nil && failing:
+				c.o.Log.Info("cache is durable again")
 			}
+			failing = err != nil
 		}
 	}
 }

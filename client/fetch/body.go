@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync/atomic"
 	"time"
 )
 
@@ -81,43 +80,4 @@ func (w *watched) Read(p []byte) (int, error) {
 		w.failed = nil
 	}
 	return n, err
-}
-
-// Counters add up what went over the network. The zero value is ready; a nil
-// pointer counts nothing.
-type Counters struct {
-	requests, failures, bytes atomic.Int64
-}
-
-// Totals is a moment's reading of [Counters].
-type Totals struct {
-	Requests int64 // sent
-	Failures int64 // of them, answered with an error or not at all
-	Bytes    int64 // of bodies received
-}
-
-// Totals reads the counters.
-func (c *Counters) Totals() Totals {
-	if c == nil {
-		return Totals{}
-	}
-	return Totals{c.requests.Load(), c.failures.Load(), c.bytes.Load()}
-}
-
-func (c *Counters) request() {
-	if c != nil {
-		c.requests.Add(1)
-	}
-}
-
-func (c *Counters) failure() {
-	if c != nil {
-		c.failures.Add(1)
-	}
-}
-
-func (c *Counters) received(n int) {
-	if c != nil {
-		c.bytes.Add(int64(n))
-	}
 }

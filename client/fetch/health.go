@@ -24,6 +24,14 @@ func (h *health) ok() {
 
 func (h *health) down(now time.Time) bool { return h.until.Load() > now.UnixNano() }
 
+// rest is when what is down is healthy again; zero if it is.
+func (h *health) rest(now time.Time) time.Time {
+	if !h.down(now) {
+		return time.Time{}
+	}
+	return time.Unix(0, h.until.Load())
+}
+
 // byHealth moves what is down behind what is not: of the down ones, first
 // whoever was given up longest ago. The order among the healthy is kept.
 func byHealth[T any](list []T, of func(T) *health, now time.Time) []T {

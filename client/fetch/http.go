@@ -107,11 +107,13 @@ func (h *HTTP) Fetch(ctx context.Context, path string, o Options) (io.ReadCloser
 	}
 	h.header(req.Header, o)
 	h.o.Counters.request()
+	start := time.Now()
 	resp, err := h.client.Do(req)
 	if err != nil {
 		cancel(nil)
 		return nil, h.failed(ctx, err)
 	}
+	h.o.Counters.answered(time.Since(start))
 	wanted := http.StatusOK
 	if o.Length > 0 {
 		wanted = http.StatusPartialContent
@@ -153,7 +155,7 @@ func (h *HTTP) failed(ctx context.Context, err error) error {
 		e.Cause = context.Cause(ctx)
 		return e
 	}
-	h.o.Counters.failure()
+	defer func() { h.o.Counters.failure(outcomeOf(e)) }()
 	e.Blame, e.Temporary = h.nearest(), true
 	var t interface{ Timeout() bool }
 	if errors.Is(err, ErrTimeout) || errors.As(err, &t) && t.Timeout() {
@@ -201,7 +203,7 @@ func (h *HTTP) status(resp *http.Response) error {
 	default:
 		e.Blame = h.nearest()
 	}
-	h.o.Counters.failure()
+	h.o.Counters.failure(outcomeOf(e))
 	return e
 }
 

@@ -49,8 +49,10 @@ func Verified(ctx context.Context, f Fetcher, path string, o Options, want codec
 				return fmt.Errorf("fetch %s: %w", path, err)
 			}
 		case !o.NoCache:
+			noteCorrupt(f)
 			o.NoCache = true
 		default:
+			noteCorrupt(f)
 			if o.Skip++; o.Skip >= sources {
 				return fmt.Errorf("fetch %s: %w: %w", path, ErrCorrupt, err)
 			}
@@ -58,6 +60,12 @@ func Verified(ctx context.Context, f Fetcher, path string, o Options, want codec
 		if err := dst.Reset(); err != nil {
 			return err
 		}
+	}
+}
+
+func noteCorrupt(f Fetcher) {
+	if c, ok := f.(corruptions); ok {
+		c.corrupt()
 	}
 }
 

@@ -135,6 +135,17 @@ func (p *Proxies) List() string {
 	return strings.Join(groups, ";")
 }
 
+// States lists all proxies, group by group.
+func (p *Proxies) States() (list []State) {
+	now := p.now()
+	for group, members := range p.members {
+		for _, m := range members {
+			list = append(list, State{Name: m.name, Group: group, Until: m.health.rest(now)})
+		}
+	}
+	return list
+}
+
 // order gives every proxy a place: by group, within it by rendezvous hashing,
 // so that losing a member moves only that member's objects.
 func (p *Proxies) order(shard uint64) []*member {

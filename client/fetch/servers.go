@@ -50,6 +50,26 @@ func (s *Servers) List() []string {
 	return names
 }
 
+// State is what is thought of a server or a proxy at the moment.
+type State struct {
+	Name string
+	// Group counts the groups of proxies from 0; servers are all in one.
+	Group int
+	// Until is when one that failed is tried again in its place; until then
+	// it comes last. Zero for one that is well.
+	Until time.Time
+}
+
+// States lists all servers in order of preference.
+func (s *Servers) States() []State {
+	now := s.now()
+	list := make([]State, len(s.list))
+	for i, server := range s.list {
+		list[i] = State{Name: server.Name, Until: server.health.rest(now)}
+	}
+	return list
+}
+
 func (s *Servers) order() []*Server {
 	list := append(make([]*Server, 0, 8), s.list...)
 	return byHealth(list, func(x *Server) *health { return &x.health }, s.now())

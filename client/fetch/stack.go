@@ -65,6 +65,7 @@ type Stack struct {
 	proxies  *Proxies
 	counters Counters
 	https    []*HTTP
+	limits   [2]time.Duration // through a proxy, directly
 }
 
 // New builds the stack. Nothing is sent yet.
@@ -74,7 +75,7 @@ func New(c Config) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stack{proxies: NewProxies(groups, c.ProxyReset, c.Clock)}
+	s := &Stack{proxies: NewProxies(groups, c.ProxyReset, c.Clock), limits: [2]time.Duration{c.Timeout, c.TimeoutDirect}}
 	var list []*Server
 	for _, base := range c.Servers {
 		f, err := s.proxies.Through(func(proxy *url.URL) (Fetcher, error) { return s.hop(&c, base, proxy) })
@@ -119,14 +120,20 @@ type Network struct {
 	Server, Proxy string   // the next request goes there
 	Servers       []string // in order of preference
 	Proxies       string   // as configured
+	Timeout       time.Duration
+	TimeoutDirect time.Duration
 	Totals        Totals
 }
+
+// States reports what is thought of each server and each proxy.
+func (s *Stack) States() (servers, proxies []State) { return s.servers.States(), s.proxies.States() }
 
 // Network reports the present state.
 func (s *Stack) Network() Network {
 	return Network{
 		Server: s.servers.Current(), Proxy: s.proxies.Current(),
 		Servers: s.servers.List(), Proxies: s.proxies.List(), Totals: s.counters.Totals(),
+		Timeout: s.limits[0], TimeoutDirect: s.limits[1],
 	}
 }
 

@@ -1,5 +1,6 @@
 // Command rootstock-cell shows repositories on a cell: it mounts them, keeps the
-// cache and answers on a socket.
+// cache and answers on a socket. Called as mount.rootstock it is the helper
+// behind mount -t rootstock.
 package main
 
 import (
@@ -9,5 +10,5 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Run(cli.NewCell(), os.Args[1:]))
+	os.Exit(cli.Run(cli.CellOrHelper(os.Args[0]), os.Args[1:]))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 )
@@ -15,35 +14,21 @@ var errSize = errors.New("content has another size than its attributes")
 
 // ReadAt implements [fusefs.Files].
 func (f *FS) ReadAt(ctx context.Context, node uint64, p []byte, off int64) (int, error) {
-	c, err := f.contents.acquire(ctx, f.node(node))
-	if err != nil {
-		return 0, err
-	}
-	defer f.contents.release(c)
-	return readFull(ctx, c.content, p, off)
+	return f.contents.ReadAt(ctx, f.node(node), p, off)
 }
 
-// readFull fills p up to the content's end. Whatever is shorter is an error: the
-// kernel takes a short answer for the end of the file.
-func readFull(ctx context.Context, c view.Content, p []byte, off int64) (int, error) {
-	rest := c.Size() - off
-	if off < 0 || rest <= 0 {
-		return 0, nil
+func (f *FS) open(ctx context.Context, n view.Node) (view.Content, error) {
+	a, err := f.view.Attr(ctx, n)
+	if err != nil {
+		return nil, err
 	}
-	if rest < int64(len(p)) {
-		p = p[:rest]
+	c, err := f.view.Open(ctx, n)
+	if err != nil {
+		return nil, err
 	}
-	done := 0
-	for done < len(p) {
-		n, err := c.ReadAt(ctx, p[done:], off+int64(done))
-		done += n
-		switch {
-		case done == len(p):
-		case errors.Is(err, io.EOF), err == nil && n == 0:
-			return 0, fmt.Errorf("read at offset %d of %d: %w", off+int64(done), c.Size(), io.ErrUnexpectedEOF)
-		case err != nil:
-			return 0, err
-		}
+	if c.Size() != a.Size {
+		err := fmt.Errorf("node %d: %w: %d and %d bytes", n, errSize, c.Size(), a.Size)
+		return nil, errors.Join(err, c.Close())
 	}
-	return done, nil
+	return c, nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/rootstock-cf/rootstock/fusefs"
+	"github.com/rootstock-cf/rootstock/fusefs/internal/opened"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 )
 
@@ -46,7 +47,7 @@ type Options struct {
 type FS struct {
 	view     View
 	ttl      time.Duration
-	contents contents
+	contents *opened.Set
 	root     atomic.Uint64 // the view.Node that is the mount's root
 	shown    shown
 }
@@ -68,14 +69,14 @@ func New(v View, o Options) *FS {
 		o.OpenContents = 256
 	}
 	f := &FS{view: v, ttl: o.TTL}
-	f.contents.init(v, o.OpenContents)
+	f.contents = opened.New(f.open, o.OpenContents)
 	f.root.Store(uint64(v.Root()))
 	return f
 }
 
 // Close closes the contents that are open. Reads that are under way end well,
 // later ones fail.
-func (f *FS) Close() error { return f.contents.close() }
+func (f *FS) Close() error { return f.contents.Close() }
 
 // The ids of the protocol: 0 is no node and 1 the root, whichever node that is
 // since the last ShowRoot; the view's nodes begin at 2.

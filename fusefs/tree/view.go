@@ -43,7 +43,8 @@ type Inodes interface {
 // Files opens regular files.
 type Files interface {
 	// Open returns the content of n, which the caller closes. The content
-	// outlives ctx.
+	// outlives ctx. One that has a method Intact() bool is asked, when it is
+	// read again after a rest, whether it is still good.
 	Open(ctx context.Context, n view.Node) (view.Content, error)
 }
 

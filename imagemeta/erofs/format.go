@@ -14,6 +14,10 @@ import "encoding/binary"
 
 var le = binary.LittleEndian
 
+// Version changes whenever [Write] makes another image of the same entries:
+// what keeps images keeps them under it.
+const Version = 1
+
 // The on-disk format (Linux, fs/erofs/erofs_fs.h), in bytes.
 const (
 	blockBits = 12

@@ -61,6 +61,7 @@ var only = map[string][]string{
 	"manifest":  {"object"},
 	"catalog":   {"object"},
 	"imagemeta": {"object"},
+	"inventory": {"object", "reference", "imagemeta"},
 }
 
 // never says what a folder must not import, directly.
@@ -68,6 +69,8 @@ var never = map[string][]string{
 	"fusefs":         {"net/http", module + "/client", module + "/publisher"},
 	"rootfsprovider": {module + "/fusefs", module + "/publisher", module + "/client", "net/http"},
 	"client":         {module + "/publisher", module + "/store"},
+	"store":          {module + "/client", module + "/publisher", module + "/replica"},
+	"replica":        {module + "/publisher", module + "/fusefs", module + "/rootfsprovider", "net/http"},
 	"publisher":      {module + "/client", module + "/fusefs", module + "/rootfsprovider"},
 }
 

@@ -104,6 +104,12 @@ func (r *Repo) Trust() manifest.Trust {
 	return manifest.Trust{Keys: []*rsa.PublicKey{&r.master.PublicKey}}
 }
 
+// Keys are the repository's, for a client that reads them from files.
+func (r *Repo) Keys() (*manifest.Keys, *rsa.PrivateKey) { return r.keys, r.master }
+
+// CertificateDER is the release certificate, whose digest is its fingerprint.
+func (r *Repo) CertificateDER() []byte { return r.keys.Certificate.DER }
+
 // Head is the newest manifest.
 func (r *Repo) Head() manifest.Manifest { return r.head }
 

@@ -180,7 +180,7 @@ func (b *builder) build(path string) (n catalog.Nested, all catalog.Counters) {
 	b.fill(w, path)
 	rev := catalog.Revision{Number: 1, LastModified: mtime}
 	if path == "" {
-		rev.Number = b.revision
+		rev.Number, rev.Previous = b.revision, b.r.head.RootCatalog
 	}
 	self, subtree, err := w.Finish(rev)
 	if err != nil {

@@ -66,6 +66,18 @@ type Options struct {
 	// MaxBytes bounds the sizes of all files of all layers together, holes
 	// of sparse files included; 0 is 256 GiB.
 	MaxBytes int64
+	// Watch, if not nil, is asked about each content before it is ingested,
+	// under the name a layer gives it: not the final tree's, which may hide,
+	// link or move it. It may return nil.
+	Watch func(path string, mode uint32, size int64) Watcher
+}
+
+// Watcher sees a content as the Ingester reads it. An error of Write ends the
+// flattening.
+type Watcher interface {
+	io.Writer
+	// Done tells the content's id when all of it was written.
+	Done(id object.ContentID)
 }
 
 func (o Options) withDefaults() Options {

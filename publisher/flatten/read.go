@@ -41,7 +41,7 @@ func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) err
 			r.ino.layer, r.ino.number = s.number, r.number
 			if above.hides(r.path) {
 				f.tree.Totals.Skipped += r.ino.size
-			} else if err := f.ingest(ctx, r.ino, content); err != nil {
+			} else if err := f.ingest(ctx, r.path, r.ino, content); err != nil {
 				return err
 			}
 		}
@@ -52,7 +52,13 @@ func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) err
 
 var errShort = errors.New("ingester did not read the whole content")
 
-func (f *flattener) ingest(ctx context.Context, i *inode, content io.Reader) error {
+func (f *flattener) ingest(ctx context.Context, path string, i *inode, content io.Reader) error {
+	var w Watcher
+	if f.options.Watch != nil {
+		if w = f.options.Watch(path, i.mode, i.size); w != nil {
+			content = io.TeeReader(content, w)
+		}
+	}
 	e := &exact{in: content}
 	id, err := f.in.Ingest(ctx, i.size, e)
 	switch {
@@ -62,6 +68,9 @@ func (f *flattener) ingest(ctx context.Context, i *inode, content io.Reader) err
 		return fmt.Errorf("%w: %d of %d bytes", errShort, e.n, i.size)
 	case id == object.ContentID{}:
 		return errors.New("ingester returned no content id")
+	}
+	if w != nil {
+		w.Done(id)
 	}
 	i.content = id
 	f.tree.Totals.Ingested += i.size
@@ -94,7 +103,11 @@ func (f *flattener) complete(ctx context.Context, root *node, layer func(int) La
 			}
 			delete(wanted, int32(n)) //nolint:gosec // as above
 			f.tree.Totals.Skipped -= i.size
-			return f.ingest(ctx, i, content)
+			name, err := clean(h.Name)
+			if err != nil {
+				return err
+			}
+			return f.ingest(ctx, name, i, content)
 		})
 		if err != nil {
 			return err

@@ -6,8 +6,9 @@
 // written anew (CVMFS-FORMAT 5.5). Whoever calls it makes the result visible by
 // signing a manifest that names the new root.
 //
-// Trees come ready-made from [BuildTree]: a tree is one nested catalog, built
-// in one go from its listing and never edited.
+// Trees come ready-made from [Tx.BuildTree]: a tree is one nested catalog, or
+// several where it is large (split.go), built in one go from its listing and
+// never edited.
 package revision
 
 import (
@@ -44,6 +45,9 @@ type Options struct {
 	TempDir string
 	// Now is the time new directories and the catalogs get.
 	Now time.Time
+	// MaxWeight is how many entries of a tree one catalog holds before sub
+	// directories get catalogs of their own; 0 is [DefaultMaxWeight].
+	MaxWeight int
 }
 
 // Root names the root catalog of a revision.
@@ -61,6 +65,7 @@ type Tx struct {
 	marker    catalog.Entry
 	dir       string
 	now       int64
+	weight    int // Options.MaxWeight
 	root      *open
 	opened    []*open
 	temps     int
@@ -73,7 +78,10 @@ func Begin(ctx context.Context, base Root, o Options) (*Tx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin revision: %w", err)
 	}
-	t := &Tx{store: o.Store, algorithm: o.Algorithm, dir: dir, now: o.Now.Unix()}
+	t := &Tx{store: o.Store, algorithm: o.Algorithm, dir: dir, now: o.Now.Unix(), weight: o.MaxWeight}
+	if t.weight <= 0 {
+		t.weight = DefaultMaxWeight
+	}
 	t.marker = catalog.Entry{
 		Name: Marker, Mode: catalog.ModeRegular | 0o644, MTime: t.now, MTimeNS: catalog.NoNanoseconds,
 		Flags: catalog.Hidden, Links: 1, Algorithm: o.Algorithm, Compression: o.Compression,
@@ -308,8 +316,11 @@ func (t *Tx) unmount(ctx context.Context, o *open, path string) error {
 	if err != nil {
 		return err
 	}
-	o.w.AddSubtree(catalog.Counters{}.Sub(child.total))
 	delete(o.children, path)
+	if child.base.IsZero() {
+		return nil // made in this transaction: its parent was not told yet
+	}
+	o.w.AddSubtree(catalog.Counters{}.Sub(child.total))
 	if err := o.w.RemoveNested(path); err != nil {
 		return fmt.Errorf("unmount %s: %w", path, err)
 	}
@@ -353,6 +364,14 @@ func (t *Tx) touch(o *open) {
 	for ; o != nil; o = o.parent {
 		o.dirty = true
 	}
+}
+
+// Succeed makes the transaction's result the successor of head instead of the
+// revision it began with: that is a rollback, which shows an old root catalog
+// under a new number (CVMFS-FORMAT 3.2).
+func (t *Tx) Succeed(head Root) {
+	t.root.number, t.root.base = head.Number, head.Hash
+	t.touch(t.root)
 }
 
 // Commit seals the transaction and returns the new root. The root catalog is

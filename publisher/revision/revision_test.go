@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -64,18 +65,15 @@ func (r *repo) read() map[string]catalog.Entry {
 	r.t.Helper()
 	all := map[string]catalog.Entry{}
 	r.catalog(catalog.Nested{Hash: r.root.Hash, Size: r.root.Size}, all)
+	subdirs := map[string]uint32{}
 	for path, e := range all {
-		if !e.IsDir() {
-			continue
+		if path != "" && e.IsDir() {
+			subdirs[catalog.Parent(path)]++
 		}
-		var sub uint32
-		for other, o := range all {
-			if other != "" && other != path && catalog.Parent(other) == path && o.IsDir() {
-				sub++
-			}
-		}
-		if e.Links != 2+sub {
-			r.t.Errorf("%q has %d links and %d sub directories", path, e.Links, sub)
+	}
+	for path, e := range all {
+		if e.IsDir() && e.Links != 2+subdirs[path] {
+			r.t.Errorf("%q has %d links and %d sub directories", path, e.Links, subdirs[path])
 		}
 	}
 	return all
@@ -116,8 +114,13 @@ func (r *repo) catalog(n catalog.Nested, all map[string]catalog.Entry) catalog.C
 	if !ok {
 		r.t.Fatalf("catalog at %q has no root row", n.Path)
 	}
-	if mount, nested := all[n.Path]; nested && mount.Links != top.Links {
-		r.t.Errorf("%q has %d links in its parent's catalog and %d in its own", n.Path, mount.Links, top.Links)
+	if mount, nested := all[n.Path]; nested {
+		if mount.Flags != catalog.NestedMountpoint || top.Flags != catalog.NestedRoot {
+			r.t.Errorf("%q has flags %x in its parent's catalog and %x in its own", n.Path, mount.Flags, top.Flags)
+		}
+		if mount.Flags = top.Flags; !reflect.DeepEqual(mount, top) {
+			r.t.Errorf("%q is %+v in its parent's catalog and %+v in its own", n.Path, mount, top)
+		}
 	}
 	if n.Path != "" {
 		if _, ok, _ := w.Lookup(n.Path + "/" + revision.Marker); !ok {

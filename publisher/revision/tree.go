@@ -27,12 +27,12 @@ type Tree struct {
 // Contents finds the stored objects of a content.
 type Contents func(object.ContentID) (imagemeta.Stored, bool)
 
-// BuildTree writes and stores the catalog of the tree whose canonical listing
-// is entries, mounted at path. xattrs are added to the tree's root directory;
+// BuildTree writes and stores the catalogs of the tree whose canonical listing
+// is entries, mounted at path: one, or several if it is large. xattrs are added to the tree's root directory;
 // an entry that has one of their names is an error.
 func (t *Tx) BuildTree(ctx context.Context, path string, entries []imagemeta.Entry, contents Contents, xattrs []catalog.XAttr) (Tree, error) {
-	b := &treeBuilder{tx: t, prefix: path, contents: contents}
-	tree, err := b.build(ctx, entries, xattrs)
+	b := &treeBuilder{tx: t, prefix: path, contents: contents, xattrs: xattrs}
+	tree, err := b.build(ctx, entries)
 	if err != nil {
 		return Tree{}, fmt.Errorf("build the catalog of %s: %w", path, err)
 	}
@@ -43,36 +43,14 @@ type treeBuilder struct {
 	tx       *Tx
 	prefix   string
 	contents Contents
+	xattrs   []catalog.XAttr // of our own, for the tree's root
+	subdirs  map[string]uint32
+	groups   map[linkSet]uint32
+	next     map[linkSet]uint32 // the numbers of hard link groups
+	cuts     map[string]bool    // directories with a catalog of their own
+	open     []*open            // the catalogs from the tree's root to where the listing is
+	root     catalog.Entry
 	dropped  int
-}
-
-func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry, xattrs []catalog.XAttr) (Tree, error) {
-	if len(entries) == 0 || entries[0].Path != "" {
-		return Tree{}, fmt.Errorf("%w: the listing does not begin with its root", imagemeta.ErrInvalid)
-	}
-	o, err := b.tx.create(b.prefix, nil)
-	if err != nil {
-		return Tree{}, err
-	}
-	var root catalog.Entry
-	first := true
-	err = b.rows(entries, xattrs, func(path string, row *catalog.Entry) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := o.w.Add(path, row); err != nil {
-			return fmt.Errorf("%q: %w", path, err)
-		}
-		if !first {
-			return nil
-		}
-		first, root = false, *row
-		return o.w.Add(b.path(Marker), &b.tx.marker)
-	})
-	if err != nil {
-		return Tree{}, err
-	}
-	return b.seal(ctx, o, root)
 }
 
 // Rows calls fn with every row that the catalogs of a tree mounted at prefix
@@ -80,54 +58,148 @@ func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry, xatt
 // where large trees are split, the second rows of transition points. Whoever
 // checks a tree compares with these. xattrs are those added to the root.
 func Rows(prefix string, entries []imagemeta.Entry, contents Contents, xattrs []catalog.XAttr, fn func(path string, row *catalog.Entry) error) error {
-	if len(entries) == 0 || entries[0].Path != "" {
-		return fmt.Errorf("%w: the listing does not begin with its root", imagemeta.ErrInvalid)
+	b := &treeBuilder{prefix: prefix, contents: contents, xattrs: xattrs}
+	if err := b.begin(entries); err != nil {
+		return err
 	}
-	b := &treeBuilder{prefix: prefix, contents: contents}
-	return b.rows(entries, xattrs, fn)
-}
-
-func (b *treeBuilder) rows(entries []imagemeta.Entry, xattrs []catalog.XAttr, fn func(path string, row *catalog.Entry) error) error {
-	subdirs, groups := survey(entries)
-	next := map[linkSet]uint32{}
 	for i := range entries {
-		e := &entries[i]
-		row, err := b.row(e)
+		row, err := b.linked(&entries[i])
 		if err != nil {
 			return err
 		}
-		switch {
-		case row.IsDir():
-			row.Links = 2 + subdirs[e.Path]
-		case e.Link != 0:
-			set := linkSet{e.Link, catalog.Parent("/" + e.Path)}
-			if n := groups[set]; n > 1 {
-				if next[set] == 0 {
-					next[set] = uint32(len(next) + 1) // #nosec G115 -- fewer than entries
-				}
-				row.Group, row.Links = next[set], n
-			}
-		}
 		if i == 0 {
 			row.Flags = catalog.NestedRoot
-			row.Name = base(b.prefix)
-			if row.XAttrs, err = merge(row.XAttrs, xattrs); err != nil {
-				return err
-			}
 		}
-		if err := fn(b.path(e.Path), &row); err != nil {
+		if err := fn(b.path(entries[i].Path), &row); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *treeBuilder) seal(ctx context.Context, o *open, root catalog.Entry) (Tree, error) {
+func (b *treeBuilder) begin(entries []imagemeta.Entry) error {
+	if len(entries) == 0 || entries[0].Path != "" {
+		return fmt.Errorf("%w: the listing does not begin with its root", imagemeta.ErrInvalid)
+	}
+	b.subdirs, b.groups = survey(entries)
+	b.next = map[linkSet]uint32{}
+	return nil
+}
+
+func (b *treeBuilder) build(ctx context.Context, entries []imagemeta.Entry) (Tree, error) {
+	if err := b.begin(entries); err != nil {
+		return Tree{}, err
+	}
+	b.cuts = split(entries, b.tx.weight, max(b.tx.weight/leastPart, 2))
+	for i := range entries {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return Tree{}, ctx.Err()
+		}
+		if err := b.add(ctx, &entries[i]); err != nil {
+			return Tree{}, err
+		}
+	}
+	if err := b.leave(ctx, 1); err != nil {
+		return Tree{}, err
+	}
+	o := b.open[0]
 	n, err := b.tx.finish(ctx, o)
 	if err != nil {
 		return Tree{}, err
 	}
-	return Tree{Hash: n.Hash, Size: n.Size, Root: root, Total: o.total, Dropped: b.dropped}, nil
+	return Tree{Hash: n.Hash, Size: n.Size, Root: b.root, Total: o.total, Dropped: b.dropped}, nil
+}
+
+// add puts e where it belongs: the listing is depth first, so that is the
+// innermost open catalog that e lies in, and those it does not lie in are
+// complete.
+func (b *treeBuilder) add(ctx context.Context, e *imagemeta.Entry) error {
+	path := b.path(e.Path)
+	depth := len(b.open)
+	for depth > 0 && !within(path, b.open[depth-1].mount, true) {
+		depth--
+	}
+	if err := b.leave(ctx, depth); err != nil {
+		return err
+	}
+	row, err := b.linked(e)
+	if err != nil {
+		return err
+	}
+	if e.Path == "" {
+		b.root = row
+		b.root.Flags = catalog.NestedRoot
+		return b.enter(path, row)
+	}
+	if b.cuts[e.Path] {
+		row.Flags = catalog.NestedMountpoint
+	}
+	if err := b.open[depth-1].w.Add(path, &row); err != nil {
+		return fmt.Errorf("%q: %w", e.Path, err)
+	}
+	if b.cuts[e.Path] {
+		return b.enter(path, row)
+	}
+	return nil
+}
+
+// linked is e's row with its link count and group, and the root's with its name
+// and our xattrs.
+func (b *treeBuilder) linked(e *imagemeta.Entry) (catalog.Entry, error) {
+	row, err := b.row(e)
+	if err != nil {
+		return row, err
+	}
+	switch {
+	case row.IsDir():
+		row.Links = 2 + b.subdirs[e.Path]
+	case e.Link != 0:
+		set := linkSet{e.Link, catalog.Parent("/" + e.Path)}
+		if n := b.groups[set]; n > 1 {
+			if b.next[set] == 0 {
+				b.next[set] = uint32(len(b.next) + 1) // #nosec G115 -- fewer than entries
+			}
+			row.Group, row.Links = b.next[set], n
+		}
+	}
+	if e.Path == "" {
+		row.Name = base(b.prefix)
+		row.XAttrs, err = merge(row.XAttrs, b.xattrs)
+	}
+	return row, err
+}
+
+// enter begins the catalog whose root is the directory row at path.
+func (b *treeBuilder) enter(path string, row catalog.Entry) error {
+	o, err := b.tx.create(path, nil)
+	if err != nil {
+		return err
+	}
+	b.open = append(b.open, o)
+	row.Flags = catalog.NestedRoot
+	if err := o.w.Add(path, &row); err != nil {
+		return fmt.Errorf("%q: %w", path, err)
+	}
+	return o.w.Add(path+"/"+Marker, &b.tx.marker)
+}
+
+// leave seals the open catalogs beyond depth, innermost first, and tells each
+// one's parent.
+func (b *treeBuilder) leave(ctx context.Context, depth int) error {
+	for len(b.open) > max(depth, 1) {
+		last := len(b.open) - 1
+		child, parent := b.open[last], b.open[last-1]
+		n, err := b.tx.finish(ctx, child)
+		if err != nil {
+			return err
+		}
+		if err := parent.w.SetNested(n); err != nil {
+			return err
+		}
+		parent.w.AddSubtree(child.total)
+		b.open = b.open[:last]
+	}
+	return nil
 }
 
 // row is e as a catalog can say it (docs/design/tree.md).

@@ -18,7 +18,7 @@ import (
 type Layers struct {
 	Lower   []string // topmost first
 	Data    []string // data-only layers below Lower, kernel 6.5 and later
-	Upper   string   // the write layer
+	Upper   string   // the write layer; without one nothing can be written
 	Work    string   // on the same file system as Upper, empty
 	Options []string // further mount options: key=value or a bare key
 }
@@ -38,7 +38,9 @@ func (l Layers) params() []param {
 	for _, dir := range l.Data {
 		ps = append(ps, param{"datadir+", dir, true})
 	}
-	ps = append(ps, param{"upperdir", l.Upper, true}, param{"workdir", l.Work, true})
+	if l.Upper != "" {
+		ps = append(ps, param{"upperdir", l.Upper, true}, param{"workdir", l.Work, true})
+	}
 	for _, o := range l.Options {
 		key, value, _ := strings.Cut(o, "=")
 		ps = append(ps, param{key, value, false})
@@ -149,9 +151,11 @@ func mountOld(l Layers, target string) error {
 	for _, dir := range l.Data {
 		all += "::" + escape(dir)
 	}
-	data := strings.Join(append([]string{
-		"lowerdir=" + all, "upperdir=" + escape(l.Upper), "workdir=" + escape(l.Work),
-	}, l.Options...), ",")
+	options := []string{"lowerdir=" + all}
+	if l.Upper != "" {
+		options = append(options, "upperdir="+escape(l.Upper), "workdir="+escape(l.Work))
+	}
+	data := strings.Join(append(options, l.Options...), ",")
 	if len(data) >= unix.Getpagesize() {
 		return fmt.Errorf("the layers' paths take %d bytes, more than the page this kernel allows (6.7 and later take any length)", len(data))
 	}

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +19,7 @@ const (
 	maxHeaderBytes = 16 << 10
 )
 
-// Server serves a handler over HTTP/1.1 until it is told to stop. Its fields
+// Server serves a handler over HTTP/1.1, or TLS, until it is told to stop. Its fields
 // are not to be changed once it serves.
 type Server struct {
 	Handler http.Handler
@@ -26,6 +27,8 @@ type Server struct {
 	// Grace is how long responses under way may still take when the server
 	// is told to stop.
 	Grace time.Duration
+	// TLS, if not nil, is what [TLS] made; HTTP/2 is spoken then, too.
+	TLS *tls.Config
 }
 
 // Serve accepts connections from l, and closes it in the end. When ctx is
@@ -43,7 +46,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	go func() {
+		if s.TLS == nil {
+			ended <- server.Serve(l)
+			return
+		}
+		server.TLSConfig = s.TLS
+		ended <- server.ServeTLS(l, "", "")
+	}()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)

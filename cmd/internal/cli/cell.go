@@ -1,6 +1,21 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// helperName is the name that mount(8) calls a helper of our type by.
+const helperName = "mount.rootstock"
+
+// CellOrHelper is the program that is called by a name.
+func CellOrHelper(name string) *cobra.Command {
+	if filepath.Base(name) == helperName {
+		return newMountHelper(helperName)
+	}
+	return NewCell()
+}
 
 // NewCell is the cell's program.
 func NewCell() *cobra.Command {
@@ -9,6 +24,26 @@ func NewCell() *cobra.Command {
 		Short: "Show repositories on a cell",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newMount(), newStatus())
+	cmd.PersistentFlags().String(configFlag, "", "directory of a stock client's configuration, such as /etc/cvmfs; what flags say goes before it")
+	cmd.AddCommand(
+		newMount(),
+		newMountHelper("mount-helper"),
+		newRun(),
+		newConfig(),
+		newStatus(),
+		newCellList(),
+		newRevision(),
+		newRefresh(),
+		newEvict(),
+		newPin(),
+		newUnpin(),
+		newWarm(),
+		newScrub(),
+		newServers(),
+		newProxies(),
+		newCellExplain(),
+		newDrain(),
+		newFetchLayer(),
+	)
 	return cmd
 }

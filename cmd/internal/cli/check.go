@@ -42,7 +42,7 @@ is any. With a directory, the outcome is noted in .cvmfs_status.json.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	cmd.Flags().StringVar(&f.store, "store", "", "directory of the repository, or http:// URL of its server")
+	cmd.Flags().StringVar(&f.store, "store", "", "directory of the repository, s3://BUCKET/PREFIX, or http:// URL of its server")
 	cmd.Flags().StringArrayVar(&f.keys, "key", nil, "FILE.pub, a master public key that must have signed the whitelist; may be repeated")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "one JSON object per line: findings, then a summary")
 	cmd.Flags().BoolVar(&f.noContent, "no-content", false, "only look whether objects exist")

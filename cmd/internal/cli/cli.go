@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -22,7 +23,17 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // it was tried and failed; the message says why
 	exitUsage  = 2 // the command line was not understood; nothing was tried
+
+	// Of rootstock audit, which has said all there is to say.
+	exitAffected = 3
+	exitUnsure   = 4 // nothing affected was found, but not all could be looked at
 )
+
+// exitCode ends a command that has done what it was asked, and whose answer is
+// its exit code.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // Run executes a command line and returns the process's exit code. SIGINT and
 // SIGTERM cancel the context that commands run in.
@@ -36,6 +47,10 @@ func Run(root *cobra.Command, args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), err)
 	var usage *usageError
@@ -82,7 +97,7 @@ func required(cmd *cobra.Command, names ...string) {
 	old := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		for _, n := range names {
-			if f := cmd.Flags().Lookup(n); f.Value.String() == "" {
+			if f := cmd.Flags().Lookup(n); f.Value.String() == "" || f.Value.String() == "[]" {
 				return misuse(cmd, "--%s %s is missing: %s", n, strings.ToUpper(f.Value.Type()), f.Usage)
 			}
 		}
@@ -101,6 +116,15 @@ func logger(w io.Writer, verbose bool) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// shown is text of strangers as it can be shown: quoted if it holds anything
+// that could disturb a terminal.
+func shown(s string) string {
+	if q := strconv.Quote(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
 }
 
 // indexDir is where the publisher's memory of stored contents lives by default.

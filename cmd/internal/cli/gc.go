@@ -38,7 +38,7 @@ unless --grace states a time longer than any container lives.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.store, "store", "", "directory of the repository")
+	fl.StringVar(&f.store, "store", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	fl.StringVar(&f.keys, "keys", "", "directory of FQRN.key and FQRN.crt")
 	fl.IntVar(&f.keepRevisions, "keep-revisions", 1, "how many of the newest revisions stay, whatever their age")
 	fl.DurationVar(&f.keepFor, "keep-for", gc.DefaultKeepFor, "for how long a revision stays after a newer one came")

@@ -13,7 +13,6 @@ import (
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher"
-	"github.com/rootstock-cf/rootstock/store/local"
 )
 
 type initFlags struct {
@@ -31,7 +30,7 @@ ever replaced; keys that DIR already holds for FQRN are used as they are.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runInit(cmd, f) },
 	}
-	cmd.Flags().StringVar(&f.store, "store", "", "directory that is to hold the repository")
+	cmd.Flags().StringVar(&f.store, "store", "", "directory, or s3://BUCKET/PREFIX, that is to hold the repository")
 	cmd.Flags().StringVar(&f.name, "name", "", "fully qualified repository name, such as rootfs.example.org")
 	cmd.Flags().StringVar(&f.keys, "keys", "", "directory of the keys")
 	cmd.Flags().StringVar(&f.compression, "compression", object.Zstd.String(), "of files: zstd, zlib or none")
@@ -52,7 +51,7 @@ func runInit(cmd *cobra.Command, f initFlags) error {
 	if err := manifest.CheckName(f.name); err != nil {
 		return misuse(cmd, "--name: %w", err)
 	}
-	st, err := local.Create(f.store)
+	st, err := createStore(cmd.Context(), f.store)
 	if err != nil {
 		return fmt.Errorf("init %s: %w", f.name, err)
 	}

@@ -1,8 +1,9 @@
 package cli
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,54 +23,94 @@ type listed struct {
 	Bytes        int64     `json:"bytes"`
 	Entries      int64     `json:"entries"`
 	Published    time.Time `json:"published"`
+	Channels     []string  `json:"channels"`
+	BytesOwn     *int64    `json:"bytes_own,omitempty"`    // with --sizes
+	BytesShared  *int64    `json:"bytes_shared,omitempty"` // with --sizes
 }
 
 func newList() *cobra.Command {
-	var st string
-	var asJSON bool
+	var f readFlags
+	var measure bool
 	cmd := &cobra.Command{
 		Use:   "ls --store STORE",
 		Short: "List what is published",
-		Args:  cobra.NoArgs,
+		Long: `List what is published, with the channels that point there. With --sizes also how
+many plain bytes of each tree's contents no other tree has (own), and how many
+others have, too (shared); a content that several files of a tree hold counts
+once.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := openStore(st)
+			all, err := f.list(cmd, measure)
 			if err != nil {
 				return err
 			}
-			all, err := publisher.List(cmd.Context(), s, "")
-			if err != nil {
-				return err
+			if f.json {
+				for _, t := range all {
+					if err := line(cmd.OutOrStdout(), t); err != nil {
+						return fmt.Errorf("ls: %w", err)
+					}
+				}
+				return nil
 			}
-			if asJSON {
-				return printJSON(cmd, all)
-			}
-			return printTable(cmd, all)
+			return printTable(cmd, all, measure)
 		},
 	}
-	cmd.Flags().StringVar(&st, "store", "", "directory of the repository")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per line")
+	f.add(cmd.Flags())
+	cmd.Flags().BoolVar(&measure, "sizes", false, "own and shared bytes; reads the table of contents of every tree")
 	required(cmd, "store")
 	return cmd
 }
 
-func printJSON(cmd *cobra.Command, all []publisher.Listed) error {
-	enc := json.NewEncoder(cmd.OutOrStdout())
-	for _, t := range all {
-		if err := enc.Encode(listed{
-			Kind: string(t.Reference.Kind), Name: t.Reference.Name, Version: t.Reference.Version, Path: t.Path,
-			Tree: t.Tree, SourceDigest: t.Source, Bytes: t.Bytes, Entries: t.Entries, Published: t.Published,
-		}); err != nil {
-			return fmt.Errorf("ls: %w", err)
+func (f *readFlags) list(cmd *cobra.Command, measure bool) ([]listed, error) {
+	s, err := openStore(f.store)
+	if err != nil {
+		return nil, err
+	}
+	trees, err := publisher.List(cmd.Context(), s, f.temp)
+	if err != nil {
+		return nil, err
+	}
+	channels, err := publisher.Channels(cmd.Context(), s, f.temp)
+	if err != nil {
+		return nil, err
+	}
+	var sizes map[string]publisher.Sizes
+	if measure {
+		if sizes, err = publisher.MeasureTrees(cmd.Context(), s, f.temp, trees); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	all := make([]listed, len(trees))
+	for i, t := range trees {
+		all[i] = listed{
+			Kind: string(t.Reference.Kind), Name: t.Reference.Name, Version: t.Reference.Version, Path: t.Path,
+			Tree: t.Tree, SourceDigest: t.Source, Bytes: t.Bytes, Entries: t.Entries, Published: t.Published, Channels: []string{},
+		}
+		for _, c := range channels {
+			if c.Reference.Kind == t.Reference.Kind && c.Reference.Name == t.Reference.Name && c.Version == t.Reference.Version && c.Tree == t.Tree {
+				all[i].Channels = append(all[i].Channels, c.Reference.Channel)
+			}
+		}
+		if n, ok := sizes[t.Tree]; ok {
+			all[i].BytesOwn, all[i].BytesShared = &n.Own, &n.Shared
+		}
+	}
+	return all, nil
 }
 
-func printTable(cmd *cobra.Command, all []publisher.Listed) error {
+func printTable(cmd *cobra.Command, all []listed, measure bool) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "REFERENCE\tENTRIES\tSIZE\tTREE\tPUBLISHED")
+	head := "REFERENCE\tENTRIES\tSIZE\tTREE\tPUBLISHED"
+	if measure {
+		head += "\tOWN\tSHARED"
+	}
+	fmt.Fprintln(w, head+"\tCHANNELS")
 	for _, t := range all {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%.12s\t%s\n", t.Reference, t.Entries, size(t.Bytes), t.Tree, t.Published.Format(time.RFC3339))
+		fmt.Fprintf(w, "%s/%s@%s\t%d\t%s\t%.12s\t%s", t.Kind, t.Name, t.Version, t.Entries, size(t.Bytes), t.Tree, t.Published.Format(time.RFC3339))
+		if measure {
+			fmt.Fprintf(w, "\t%s\t%s", size(*t.BytesOwn), size(*t.BytesShared))
+		}
+		fmt.Fprintf(w, "\t%s\n", cmp.Or(strings.Join(t.Channels, ","), "-"))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("ls: %w", err)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
@@ -20,9 +19,10 @@ import (
 
 // publishFlags are those that all kinds of sources share.
 type publishFlags struct {
-	store, keys, temp, index string
-	workers                  int
-	quiet, verbose           bool
+	writeFlags
+	index   string
+	workers int
+	quiet   bool
 }
 
 func newPublish() *cobra.Command {
@@ -36,13 +36,10 @@ func newPublish() *cobra.Command {
 		},
 	}
 	p := cmd.PersistentFlags()
-	p.StringVar(&f.store, "store", "", "directory of the repository")
-	p.StringVar(&f.keys, "keys", "", "directory of FQRN.key and FQRN.crt")
-	p.StringVar(&f.temp, "tmp", "", "directory for spooled layers (default the system's)")
+	f.add(p)
 	p.StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored; safe to delete; empty for none")
 	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
 	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
-	p.BoolVar(&f.verbose, "verbose", false, "log each stage")
 	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
 	return cmd
 }
@@ -174,21 +171,12 @@ func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
 }
 
 func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
-	st, err := openStore(f.store)
+	o, err := f.options(ctx)
 	if err != nil {
 		return nil, err
 	}
-	name, err := publisher.RepositoryName(ctx, st)
-	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", f.store, err)
-	}
-	keys, err := manifest.ReadKeys(f.keys, name)
-	if err != nil {
-		return nil, err
-	}
-	return publisher.Open(ctx, publisher.Options{
-		Store: st, Keys: keys, TempDir: f.temp, IndexDir: f.index, Workers: f.workers, Log: stages(f.verbose),
-	})
+	o.IndexDir, o.Workers = f.index, f.workers
+	return publisher.Open(ctx, o)
 }
 
 // stages logs what a publish does if asked to, and otherwise only what a person

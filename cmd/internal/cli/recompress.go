@@ -29,7 +29,7 @@ revisions and tags keep their objects: rootstock gc removes what nobody needs.`,
 			return f.recompress(cmd, to)
 		},
 	}
-	cmd.Flags().StringVar(&f.store, "store", "", "directory of the repository")
+	cmd.Flags().StringVar(&f.store, "store", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	cmd.Flags().StringVar(&f.keys, "keys", "", "directory of FQRN.key and FQRN.crt")
 	cmd.Flags().StringVar(&compression, "compression", "", "of files from now on: zstd, zlib or none")
 	cmd.Flags().StringVar(&f.temp, "tmp", "", "directory for catalogs under work (default the system's)")

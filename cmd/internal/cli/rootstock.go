@@ -1,15 +1,18 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rootstock-cf/rootstock/store"
 	"github.com/rootstock-cf/rootstock/store/local"
+	"github.com/rootstock-cf/rootstock/store/s3"
 )
 
 // NewRootstock is the operator's program.
@@ -20,15 +23,28 @@ func NewRootstock() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
+	cmd.AddCommand(newThinTar())
+	cmd.AddCommand(newTag(), newRollback(), newHistory())
+	cmd.AddCommand(newChannel(), newRemove())
+	cmd.AddCommand(newDiff(), newExplain())
+	cmd.AddCommand(newSBOM(), newAudit())
+	cmd.AddCommand(newWhitelist(), newResign())
 	cmd.AddCommand(newCheck(), newGC())
 	cmd.AddCommand(newRecompress())
+	cmd.AddCommand(newReplicate())
+	cmd.AddCommand(newResume())
+	cmd.PersistentFlags().Var(environment(s3.ConfigVariable), "s3-config", "file of CVMFS_S3_* settings for s3:// stores; without, the AWS_* variables count")
 	return cmd
 }
 
-// openStore opens an existing repository's place.
+// openStore opens an existing repository's place: a directory, or s3://.
 func openStore(spec string) (store.Store, error) {
 	if strings.Contains(spec, "://") {
-		return nil, fmt.Errorf("store %s: only directories can be stores so far", spec)
+		o, err := s3.Configure(spec, os.Getenv)
+		if err != nil {
+			return nil, err
+		}
+		return s3.Open(o)
 	}
 	s, err := local.Open(spec)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,3 +55,24 @@ func openStore(spec string) (store.Store, error) {
 	}
 	return s, nil
 }
+
+// createStore is openStore for a place that is to get a new repository.
+func createStore(ctx context.Context, spec string) (store.Store, error) {
+	if strings.Contains(spec, "://") {
+		o, err := s3.Configure(spec, os.Getenv)
+		if err != nil {
+			return nil, err
+		}
+		return s3.Create(ctx, o)
+	}
+	return local.Create(spec)
+}
+
+// environment is a flag that is another spelling of an environment variable.
+type environment string
+
+func (e environment) String() string { return os.Getenv(string(e)) }
+
+func (e environment) Set(value string) error { return os.Setenv(string(e), value) }
+
+func (environment) Type() string { return "file" }

@@ -46,7 +46,17 @@ func printStatus(cmd *cobra.Command, raw []byte) error {
 		return fmt.Errorf("status: %w", err)
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "process\t%d, %s tier\n", s.WorkerPID, s.Tier)
+	fmt.Fprintf(w, "process\t%d\n", s.WorkerPID)
+	fmt.Fprintf(w, "tier\t%s (%s)\n", s.Tier, s.TierReason)
+	if i := s.Images; i != nil {
+		fmt.Fprintf(w, "images\t%d trees, %d requests for contents that were not cached, %d failed\n", i.Trees, i.Requests, i.Failures)
+	}
+	if s.Draining {
+		fmt.Fprintln(w, "draining\tno new containers are taken")
+	}
+	for name, why := range s.Failed {
+		fmt.Fprintf(w, "not mounted\t%s: %s\n", name, why)
+	}
 	for _, r := range s.Repositories {
 		fmt.Fprintf(w, "repository\t%s revision %d at %s%s\n", r.Name, r.Revision, r.Mountpoint, standing(r))
 		if r.WhitelistEnd != nil {

@@ -1,4 +1,8 @@
-package tree
+// Package opened keeps contents open between READs: the FUSE protocol without
+// OPEN names a file only by its node, and opening it for each READ would cost
+// more than reading. What flows through it are READs, in, and the bytes of a
+// [view.Content], out.
+package opened
 
 import (
 	"container/list"
@@ -11,13 +15,17 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 )
 
-// contents keeps contents open between READs. A content is closed when it is
-// both unused and either displaced by newer ones or the whole is closed, never
-// under a reader. At most limit are kept unused, so the number open is limited
-// by that and the number of reads at a time.
-type contents struct {
-	view  View
-	limit int
+// Opener opens the content of a node, which the caller closes and which
+// outlives ctx. It follows the rules of package view.
+type Opener func(ctx context.Context, n view.Node) (view.Content, error)
+
+// Set is the contents that are open. A content is closed when it is both unused
+// and either displaced by newer ones or the whole is closed, never under a
+// reader. At most limit are kept unused, so the number open is limited by that
+// and the number of reads at a time.
+type Set struct {
+	opener Opener
+	limit  int
 
 	mu     sync.Mutex
 	byNode map[view.Node]*content
@@ -26,7 +34,7 @@ type contents struct {
 }
 
 // content is one entry. content and err are set before ready is closed; the rest
-// is guarded by contents.mu.
+// is guarded by Set.mu.
 type content struct {
 	node    view.Node
 	content view.Content
@@ -37,14 +45,16 @@ type content struct {
 	place *list.Element // in unused, nil while there are users
 }
 
-func (c *contents) init(v View, limit int) {
-	c.view, c.limit, c.byNode = v, limit, make(map[view.Node]*content)
+// New returns a set that keeps at most limit unused contents open. The caller
+// closes it.
+func New(open Opener, limit int) *Set {
+	return &Set{opener: open, limit: limit, byNode: make(map[view.Node]*content)}
 }
 
 // acquire returns the open content of n, which the caller releases. Those who
 // ask for one that is being opened wait for it; if that fails because the one
 // who opens it gave up, they try themselves.
-func (c *contents) acquire(ctx context.Context, n view.Node) (*content, error) {
+func (c *Set) acquire(ctx context.Context, n view.Node) (*content, error) {
 	for {
 		c.mu.Lock()
 		if c.closed {
@@ -52,6 +62,7 @@ func (c *contents) acquire(ctx context.Context, n view.Node) (*content, error) {
 			return nil, fmt.Errorf("open content of node %d: %w", n, fs.ErrClosed)
 		}
 		e, ok := c.byNode[n]
+		aside := ok && e.place != nil
 		if ok {
 			c.use(e)
 		} else if ctx.Err() == nil {
@@ -76,6 +87,11 @@ func (c *contents) acquire(ctx context.Context, n view.Node) (*content, error) {
 				return nil, ctx.Err()
 			}
 		}
+		if aside && !intact(e.content) {
+			c.forget(e)
+			c.release(e)
+			continue
+		}
 		if e.err == nil {
 			return e, nil
 		}
@@ -86,16 +102,38 @@ func (c *contents) acquire(ctx context.Context, n view.Node) (*content, error) {
 	}
 }
 
+// Keeper is a [view.Content] that can tell, without waiting, whether it is still
+// good. One that nobody was reading is asked before it is read again, and opened
+// anew if it is not.
+type Keeper interface {
+	Intact() bool
+}
+
+// intact asks a content that nobody was reading whether it is still good.
+func intact(v view.Content) bool {
+	k, ok := v.(Keeper)
+	return !ok || k.Intact()
+}
+
+// forget makes e be opened anew for the next one who asks.
+func (c *Set) forget(e *content) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byNode[e.node] == e {
+		delete(c.byNode, e.node)
+	}
+}
+
 func gaveUp(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // open opens e for all who wait for it.
-func (c *contents) open(ctx context.Context, e *content) (*content, error) {
+func (c *Set) open(ctx context.Context, e *content) (*content, error) {
 	defer func() {
-		// Also when the view panics: no one may wait for ever.
+		// Also when the opener panics: no one may wait for ever.
 		if e.content == nil && e.err == nil {
-			e.err = errors.New("view panicked")
+			e.err = errors.New("opening panicked")
 		}
 		if e.err != nil {
 			c.mu.Lock()
@@ -104,7 +142,7 @@ func (c *contents) open(ctx context.Context, e *content) (*content, error) {
 		}
 		close(e.ready)
 	}()
-	e.content, e.err = c.openView(ctx, e.node)
+	e.content, e.err = c.opener(ctx, e.node)
 	if e.err != nil {
 		return nil, e.err
 	}
@@ -113,8 +151,8 @@ func (c *contents) open(ctx context.Context, e *content) (*content, error) {
 
 // openNow opens n with a context that is done, which may fail for that reason
 // alone and must then be no one else's business.
-func (c *contents) openNow(ctx context.Context, n view.Node) (*content, error) {
-	v, err := c.openView(ctx, n)
+func (c *Set) openNow(ctx context.Context, n view.Node) (*content, error) {
+	v, err := c.opener(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -128,24 +166,8 @@ func (c *contents) openNow(ctx context.Context, n view.Node) (*content, error) {
 	return e, nil
 }
 
-func (c *contents) openView(ctx context.Context, n view.Node) (view.Content, error) {
-	a, err := c.view.Attr(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	v, err := c.view.Open(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	if v.Size() != a.Size {
-		err := fmt.Errorf("node %d: %w: %d and %d bytes", n, errSize, v.Size(), a.Size)
-		return nil, errors.Join(err, v.Close())
-	}
-	return v, nil
-}
-
 // use counts a user in. mu is held.
-func (c *contents) use(e *content) {
+func (c *Set) use(e *content) {
 	e.users++
 	if e.place != nil {
 		c.unused.Remove(e.place)
@@ -154,7 +176,7 @@ func (c *contents) use(e *content) {
 }
 
 // release counts a user out and closes what is too much.
-func (c *contents) release(e *content) {
+func (c *Set) release(e *content) {
 	c.mu.Lock()
 	var victim *content
 	e.users--
@@ -177,15 +199,16 @@ func (c *contents) release(e *content) {
 }
 
 // remove takes an unused content out. mu is held.
-func (c *contents) remove(at *list.Element) *content {
+func (c *Set) remove(at *list.Element) *content {
 	e, _ := c.unused.Remove(at).(*content)
 	e.place = nil
 	delete(c.byNode, e.node)
 	return e
 }
 
-// close closes what is unused; the users of the rest close it.
-func (c *contents) close() error {
+// Close closes what is unused; the users of the rest close it. Reads that are
+// under way end well, later ones fail.
+func (c *Set) Close() error {
 	c.mu.Lock()
 	c.closed = true
 	var victims []*content

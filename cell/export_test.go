@@ -1,0 +1,15 @@
+package cell
+
+import "time"
+
+// Interval is what is waited between two looks at a repository of these options.
+func Interval(o Repository, ttl time.Duration) time.Duration { return (&mounted{o: o}).interval(ttl) }
+
+// Watch remembers what was said.
+type Watch struct{ w watch }
+
+// Look returns what there is to say.
+func (w *Watch) Look(trusted error, end, now time.Time) string { return w.w.look(trusted, end, now) }
+
+// BlacklistOf reads a blacklist file each time.
+var BlacklistOf = blacklistOf

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/cell/control"
+)
+
+func newCellList() *cobra.Command {
+	var a asking
+	cmd := &cobra.Command{
+		Use:   "ls [containers|repositories|pins]",
+		Short: "List the containers that stand on trees, the repositories, or what is pinned",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			what := "containers"
+			if len(args) > 0 {
+				what = args[0]
+			}
+			switch {
+			case len(args) > 1:
+			case what == "containers":
+				return listContainers(cmd, &a)
+			case what == "repositories":
+				return listRepositories(cmd, &a)
+			case what == "pins":
+				return listPins(cmd, &a)
+			}
+			return misuse(cmd, "%s lists containers, repositories or pins, not %q", cmd.CommandPath(), args)
+		},
+	}
+	a.flags(cmd)
+	return cmd
+}
+
+func listContainers(cmd *cobra.Command, a *asking) error {
+	list, err := a.client(false).Containers(cmd.Context())
+	if err != nil {
+		return err
+	}
+	return table(cmd, a.json, "HANDLE\tREFERENCE\tVERSION\tTREE\tSINCE", list, func(w io.Writer, c control.Container) {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.12s\t%s\n", c.Handle, c.Ref, c.Version, c.Tree, c.Since.Format(time.RFC3339))
+	})
+}
+
+func listRepositories(cmd *cobra.Command, a *asking) error {
+	s, err := a.status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	return table(cmd, a.json, "NAME\tREVISION\tMOUNTPOINT\tCONTAINERS", s.Repositories, func(w io.Writer, r cell.RepositoryStatus) {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d%s\n", r.Name, r.Revision, r.Mountpoint, r.Containers, standing(r))
+	})
+}
+
+func listPins(cmd *cobra.Command, a *asking) error {
+	var list []cell.FixedPin
+	if err := a.do(cmd.Context(), cell.CallPins, nil, &list); err != nil {
+		return err
+	}
+	return printPins(cmd, a, list)
+}
+
+func printPins(cmd *cobra.Command, a *asking, list []cell.FixedPin) error {
+	return table(cmd, a.json, "REPOSITORY\tPATH\tCONTENTS\tSINCE", list, func(w io.Writer, p cell.FixedPin) {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", p.Repository, p.Path, p.Contents, p.Since.Format(time.RFC3339))
+	})
+}

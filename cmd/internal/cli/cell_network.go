@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rootstock-cf/rootstock/cell"
+)
+
+func newServers() *cobra.Command {
+	return newWays("servers", "Say what is thought of each server", func(w cell.Ways) []cell.Way { return w.Servers })
+}
+
+func newProxies() *cobra.Command {
+	return newWays("proxies", "Say what is thought of each proxy", func(w cell.Ways) []cell.Way { return w.Proxies })
+}
+
+// newWays makes servers and proxies, which differ only in what they list.
+func newWays(use, short string, of func(cell.Ways) []cell.Way) *cobra.Command {
+	var a asking
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var w cell.Ways
+			if err := a.do(cmd.Context(), cell.CallNetwork, nil, &w); err != nil {
+				return err
+			}
+			return table(cmd, a.json, "REPOSITORY\tGROUP\tNAME\tSTATE", of(w), func(out io.Writer, x cell.Way) {
+				state := "well"
+				switch {
+				case x.RestsUntil != nil:
+					state = "failed, tried last until " + when(x.RestsUntil)
+				case x.Used:
+					state = "in use"
+				}
+				fmt.Fprintf(out, "%s\t%d\t%s\t%s\n", x.Repository, x.Group, x.Name, state)
+			})
+		},
+	}
+	a.flags(cmd)
+	return cmd
+}

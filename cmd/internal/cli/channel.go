@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rootstock-cf/rootstock/publisher"
+	"github.com/rootstock-cf/rootstock/reference"
+)
+
+// channelLine is a line of `rootstock channel status --json`.
+type channelLine struct {
+	MessageType string                   `json:"message_type"`
+	Kind        reference.Kind           `json:"kind"`
+	Name        string                   `json:"name"`
+	Channel     string                   `json:"channel"`
+	Version     string                   `json:"version"`
+	Tree        string                   `json:"tree"`
+	Since       time.Time                `json:"since"`
+	Previous    []publisher.ChannelEntry `json:"previous"`
+}
+
+// moveLine is what moving a channel prints with --json.
+type moveLine struct {
+	MessageType string         `json:"message_type"`
+	Kind        reference.Kind `json:"kind"`
+	Name        string         `json:"name"`
+	Channel     string         `json:"channel"`
+	From        string         `json:"from"`
+	To          string         `json:"to"`
+	Tree        string         `json:"tree"`
+	Revision    uint64         `json:"revision"`
+	Unchanged   bool           `json:"unchanged"`
+}
+
+func newChannel() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "channel set|rollback|remove|status",
+		Short: "Move channels: names such as stable that point to one version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return misuse(cmd, "say what to do: set, rollback, remove or status")
+		},
+	}
+	cmd.AddCommand(newChannelSet(), newChannelRollback(), newChannelRemove(), newChannelStatus())
+	return cmd
+}
+
+func newChannelSet() *cobra.Command {
+	return channelMover(&cobra.Command{
+		Use:   "set KIND/NAME CHANNEL VERSION",
+		Short: "Point a channel to a version, in one new revision",
+		Args:  exactArgs("KIND/NAME", "CHANNEL", "VERSION"),
+	}, func(cmd *cobra.Command, p *publisher.Publisher, ref reference.Reference, args []string) (*publisher.ChannelChange, error) {
+		if err := ref.WithVersion(args[2]).Validate(); err != nil {
+			return nil, misuse(cmd, "%w", err)
+		}
+		return p.SetChannel(cmd.Context(), ref, args[2])
+	})
+}
+
+func newChannelRollback() *cobra.Command {
+	return channelMover(&cobra.Command{
+		Use:   "rollback KIND/NAME CHANNEL",
+		Short: "Point a channel to what it pointed to before; again, to what was before that",
+		Args:  exactArgs("KIND/NAME", "CHANNEL"),
+	}, func(cmd *cobra.Command, p *publisher.Publisher, ref reference.Reference, _ []string) (*publisher.ChannelChange, error) {
+		return p.RollbackChannel(cmd.Context(), ref)
+	})
+}
+
+func newChannelRemove() *cobra.Command {
+	return channelMover(&cobra.Command{
+		Use:   "remove KIND/NAME CHANNEL",
+		Short: "Take a channel away; the version it points to stays",
+		Args:  exactArgs("KIND/NAME", "CHANNEL"),
+	}, func(cmd *cobra.Command, p *publisher.Publisher, ref reference.Reference, _ []string) (*publisher.ChannelChange, error) {
+		return p.RemoveChannel(cmd.Context(), ref)
+	})
+}
+
+// channelMover completes a command that changes one channel.
+func channelMover(cmd *cobra.Command,
+	move func(cmd *cobra.Command, p *publisher.Publisher, ref reference.Reference, args []string) (*publisher.ChannelChange, error),
+) *cobra.Command {
+	var f writeFlags
+	var asJSON bool
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ref, err := parseChannel(cmd, args[0], args[1])
+		if err != nil {
+			return err
+		}
+		p, err := f.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		c, err := move(cmd, p, ref, args)
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		if asJSON {
+			return line(out, moveLine{"channel_moved", ref.Kind, ref.Name, ref.Channel, c.From, c.To, c.Tree, c.Revision, c.Unchanged})
+		}
+		switch {
+		case c.Unchanged:
+			fmt.Fprintf(out, "%s points to %s already: revision stays %d\n", ref, c.To, c.Revision)
+		case c.To == "":
+			fmt.Fprintf(out, "%s is gone in revision %d; it pointed to %s\n", ref, c.Revision, c.From)
+		case c.From == "":
+			fmt.Fprintf(out, "%s points to %s in revision %d\n", ref, c.To, c.Revision)
+		default:
+			fmt.Fprintf(out, "%s points to %s in revision %d; it pointed to %s\n", ref, c.To, c.Revision, c.From)
+		}
+		return nil
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	required(cmd, "store", "keys")
+	return cmd
+}
+
+func newChannelStatus() *cobra.Command {
+	var f readFlags
+	cmd := &cobra.Command{
+		Use:   "status [KIND/NAME [CHANNEL]] --store STORE",
+		Short: "List channels, what they point to and pointed to before",
+		Args:  cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			want := append(args, "", "")[:2]
+			if len(args) > 0 {
+				if _, err := parseReference(cmd, args[0]); err != nil {
+					return err
+				}
+			}
+			st, err := openStore(f.store)
+			if err != nil {
+				return err
+			}
+			all, err := publisher.Channels(cmd.Context(), st, f.temp)
+			if err != nil {
+				return err
+			}
+			all = slices.DeleteFunc(all, func(c publisher.Channel) bool {
+				r := c.Reference
+				return want[0] != "" && want[0] != string(r.Kind)+"/"+r.Name || want[1] != "" && want[1] != r.Channel
+			})
+			if len(all) == 0 && len(args) > 0 {
+				return fmt.Errorf("no channel %s; rootstock channel status --store %s lists all", strings.Join(args, " "), f.store)
+			}
+			return printChannels(cmd, all, f.json)
+		},
+	}
+	f.add(cmd.Flags())
+	// The forms that change something take --keys; scripts may give it to all.
+	cmd.Flags().String("keys", "", "not needed")
+	required(cmd, "store")
+	return cmd
+}
+
+func printChannels(cmd *cobra.Command, all []publisher.Channel, asJSON bool) error {
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	if !asJSON {
+		fmt.Fprintln(w, "CHANNEL\tVERSION\tTREE\tSINCE\tBEFORE")
+	}
+	for _, c := range all {
+		r := c.Reference
+		if asJSON {
+			previous := append([]publisher.ChannelEntry{}, c.Previous...)
+			if err := line(cmd.OutOrStdout(), channelLine{"channel", r.Kind, r.Name, r.Channel, c.Version, c.Tree, c.Since, previous}); err != nil {
+				return fmt.Errorf("channel: %w", err)
+			}
+			continue
+		}
+		var before []string
+		for _, e := range c.Previous[:min(len(c.Previous), 3)] {
+			before = append(before, e.Version)
+		}
+		since := "unknown"
+		if !c.Since.IsZero() {
+			since = c.Since.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\n", r, printable(c.Version), c.Tree, since, printable(strings.Join(before, " ")))
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("channel: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,4 @@
+package publisher
+
+// ChannelRecord is tested by itself: nobody else writes fields of it yet.
+type ChannelRecord = channelRecord
