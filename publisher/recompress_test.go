@@ -182,7 +182,7 @@ func TestRecompressReadsNothingTwice(t *testing.T) {
 	r := recompress(t, o, object.None)
 	// Three tables are read in any case, and the trees' own files, of which
 	// no table speaks.
-	if all := int64(r.Contents); m.gets.Load() > all-40 {
+	if all := int64(r.Contents); m.gets.Load() > all-25 {
 		t.Errorf("%d objects of %d contents were read again: %+v", m.gets.Load(), all, r)
 	}
 	mustBeWhole(t, s)
