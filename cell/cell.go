@@ -37,8 +37,12 @@ const (
 	DefaultMetrics = "127.0.0.1:9868"
 )
 
-// remountPause is the time between two tries to mount what could not be.
-const remountPause = 10 * time.Second
+// remountPause is the time between two tries to mount what could not be, and
+// scrubPause the least time between two background scrubs.
+const (
+	remountPause = 10 * time.Second
+	scrubPause   = time.Hour
+)
 
 // Options describe a cell.
 type Options struct {
@@ -116,6 +120,8 @@ type Cell struct {
 	// record may yet name them.
 	released map[string]struct{}
 
+	remount, rescrub time.Duration // pauses
+
 	draining atomic.Bool
 	lowers   atomic.Int64 // being made ready
 	scrubbed atomic.Int64 // UNIX seconds: end of the last whole background scrub
@@ -136,7 +142,7 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("metrics at %s: %w", o.Metrics, err)
 		}
 	}
-	c := &Cell{o: o, failed: map[string]error{}, released: map[string]struct{}{}}
+	c := &Cell{o: o, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -260,7 +266,7 @@ func (c *Cell) remountLoop(ctx context.Context, cancel context.CancelFunc, g *er
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(remountPause):
+		case <-time.After(c.remount):
 		}
 		for _, r := range c.o.Repositories {
 			c.mu.RLock()

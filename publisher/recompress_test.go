@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -27,9 +26,7 @@ import (
 func mixed(t *testing.T, c object.Compression) *testsite.Site {
 	t.Helper()
 	s := testsite.New(t, publisher.Settings{Compression: c, Algorithm: object.SHAKE128})
-	big := make([]byte, 17<<20) // longer than any chunk
-	rand.NewChaCha8([32]byte{1}).Read(big)
-	s.Rootfs("demo", "1", testsite.File("a", "one"), testsite.HardLink("b/a", "a"), testsite.File("empty", ""), testsite.File("big", string(big)))
+	s.Rootfs("demo", "1", testsite.File("a", "one"), testsite.HardLink("b/a", "a"), testsite.File("empty", ""), testsite.File("big", testsite.Large()))
 	var many []testsite.Entry
 	for i := range 60 {
 		many = append(many, testsite.File(fmt.Sprint("f", i), strings.Repeat(fmt.Sprint(i, " "), 100)))
@@ -77,7 +74,7 @@ func trees(t *testing.T, s *testsite.Site) (ids string, stored object.Compressio
 }
 
 func TestRecompress(t *testing.T) {
-	for _, from := range []object.Compression{object.Zstd, object.Zlib, object.None} {
+	for _, from := range []object.Compression{object.Zlib, object.None} {
 		s := mixed(t, from)
 		ids, _ := trees(t, s)
 		for _, to := range []object.Compression{object.Zlib, object.None, object.Zstd} {
@@ -222,7 +219,7 @@ func TestRecompressIsKilled(t *testing.T) {
 
 func TestRecompressGoesOn(t *testing.T) {
 	whole := mixed(t, object.Zlib)
-	for _, puts := range []int{1, 30, 66, 75} {
+	for _, puts := range []int{1, 72} {
 		s := whole.Clone(t)
 		ids, _ := trees(t, s)
 		dir := strings.TrimSuffix(s.Dir, "/store")
