@@ -58,6 +58,7 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
 		"daemon":   cmdDaemon,
 		"stop":     cmdStop,
+		"end":      cmdStop, // "stop" is testscript's own, which ends the script
 		"tmpfs":    cmdTmpfs,
 		"keys":     cmdKeys,
 		"await":    cmdAwait,
