@@ -12,7 +12,7 @@ import (
 // makes sure that this container may stand on it. It notes in rec what it found.
 func (p *Provider) lower(ctx context.Context, r Request, root Root, rec *Record) (control.Lower, error) {
 	var lower control.Lower
-	err := error(control.ErrNotFound)
+	err := control.ErrNotFound
 	for _, ref := range root.Refs {
 		rec.Ref = ref
 		lower, err = p.daemon.Lower(ctx, control.LowerRequest{Ref: ref, Handle: r.Handle})

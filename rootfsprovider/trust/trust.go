@@ -7,7 +7,6 @@ package trust
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -32,7 +31,9 @@ const (
 )
 
 // Set is certificates, each once, in the order given.
-type Set struct{ certs []*x509.Certificate }
+type Set struct{ certs []certificate }
+
+type certificate struct{ raw, subject []byte } // DER
 
 // Parse reads PEM certificates. Text between them is ignored, as OpenSSL does;
 // other PEM blocks and certificates that cannot be read are errors.
@@ -47,11 +48,12 @@ func Parse(text []byte) (Set, error) {
 		if b.Type != "CERTIFICATE" {
 			return Set{}, fmt.Errorf("a %.40q among the certificates", b.Type)
 		}
-		c, err := x509.ParseCertificate(b.Bytes)
-		if err != nil {
-			return Set{}, fmt.Errorf("certificate %d: %w", len(s.certs)+1, err)
+		c := certificate{raw: b.Bytes}
+		var ok bool
+		if c.subject, ok = subjectOf(b.Bytes); !ok {
+			return Set{}, fmt.Errorf("certificate %d is not in X.509's form", len(s.certs)+1)
 		}
-		if sum := sha256.Sum256(c.Raw); !seen[sum] {
+		if sum := sha256.Sum256(c.raw); !seen[sum] {
 			seen[sum] = true
 			s.certs = append(s.certs, c)
 		}
@@ -101,9 +103,9 @@ func (s Set) install(t *tree, certs string) error {
 	}
 	var all bytes.Buffer
 	for _, c := range s.certs {
-		sum := sha256.Sum256(c.Raw)
+		sum := sha256.Sum256(c.raw)
 		name := "rootstock-" + hex.EncodeToString(sum[:8])
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.raw})
 		all.Write(text)
 		link := path.Join(certs, name+".pem")
 		if sources == "" {
@@ -112,7 +114,7 @@ func (s Set) install(t *tree, certs string) error {
 			err = t.symlink(localDir+"/"+name+".crt", link)
 		}
 		if err == nil {
-			err = t.hashLink(certs, name+".pem", subjectHash(c.RawSubject))
+			err = t.hashLink(certs, name+".pem", subjectHash(c.subject))
 		}
 		if err != nil {
 			return err

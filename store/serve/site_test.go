@@ -224,7 +224,8 @@ func TestObservedIsTheSame(t *testing.T) {
 	_, s := fixture(t)
 	var out buffer
 	base := siteOf(t, &serve.Site{
-		Repositories: map[string]store.Getter{fqrn: bucket{s, fmt.Errorf("broke off"), 3}},
+		// Of which nobody knows how long it would have been.
+		Repositories: map[string]store.Getter{fqrn: getter{bucket{s, fmt.Errorf("broke off"), 3}}},
 		Metrics:      serve.NewMetrics(), Access: serve.NewAccessLog(&out, quiet()),
 	})
 	resp, err := http.Get(base + "/" + nameOf("catalog", object.Catalog))

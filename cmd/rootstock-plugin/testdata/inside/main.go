@@ -27,11 +27,11 @@ type power struct {
 
 type report struct {
 	AsUser map[string]power
-	UID   int
-	Env   []string
-	Files map[string]file
-	Wrote string // the error of writing /etc/file and /home/new, or ""
-	Full  int64  // bytes written until ENOSPC, or -1
+	UID    int
+	Env    []string
+	Files  map[string]file
+	Wrote  string // the error of writing /etc/file and /home/new, or ""
+	Full   int64  // bytes written until ENOSPC, or -1
 }
 
 func main() {
