@@ -1,5 +1,5 @@
 // Package rootfsprovider gives Garden's containers their root file systems. It
-// is the image plugin (CF-CONTRACT 1) as a library:
+// is the image plugin (docs/garden.md 1) as a library:
 //
 //	create:  URI → reference → pinned lower → write layer, quota → overlay → runtime spec
 //	delete:  the same, backwards

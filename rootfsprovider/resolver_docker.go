@@ -41,7 +41,7 @@ func (d Docker) Resolve(_ context.Context, uri string) (Root, error) {
 // parseDocker reads docker://[HOST]/REPOSITORY[:TAG][@DIGEST] as Docker reads
 // an image's name: the first part is a host if it looks like one, a repository
 // of one part is in the hub's library, a digest says more than a tag. The first
-// '#' means ':' (CF-CONTRACT 1).
+// '#' means ':' (docs/garden.md 1).
 func parseDocker(uri string) (reference.Reference, error) {
 	name := strings.TrimPrefix(uri, "docker://")
 	if len(name) > reference.MaxLen {

@@ -45,7 +45,7 @@ func (p Preloaded) Resolve(_ context.Context, path string) (Root, error) {
 }
 
 // Layouts resolves oci:// URIs: the layout that Guardian writes for a stack
-// with a droplet on top (CF-CONTRACT 1).
+// with a droplet on top (docs/garden.md 1).
 type Layouts struct{ Base Resolver }
 
 // Resolve implements [Resolver].

@@ -24,8 +24,8 @@ const (
 	imageSize = 5 << 20
 )
 
-// guardian is the mapping of Guardian's unprivileged containers (CF-CONTRACT
-// 2).
+// guardian is the mapping of Guardian's unprivileged containers
+// (docs/garden.md 2).
 var guardian = []overlay.IDRange{{Container: 0, Host: 4294967294, Size: 1}, {Container: 1, Host: 1, Size: 4294967293}}
 
 // programs are built once for all tests.

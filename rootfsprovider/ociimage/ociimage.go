@@ -1,5 +1,5 @@
 // Package ociimage reads the OCI image layouts that Guardian writes for
-// preloaded+layer root file systems (CF-CONTRACT 1), and puts their layers, which
+// preloaded+layer root file systems (docs/garden.md 1), and puts their layers, which
 // are droplets, into containers.
 //
 // A layout's first layer is a symbolic link to the stack's archive under a

@@ -1,5 +1,5 @@
 // Package thintar writes and reads thin tars: archives of a few kilobytes that
-// stand where Diego expects a stack's root file system (CF-CONTRACT 1). rep
+// stand where Diego expects a stack's root file system (docs/garden.md 1). rep
 // looks for ./etc/stack-version in the file and hands its path on; the plugin
 // finds in it which published tree is meant.
 //

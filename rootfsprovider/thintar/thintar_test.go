@@ -27,7 +27,7 @@ func ref(t *testing.T, text string) reference.Reference {
 }
 
 // scan is what rep does with a preloaded root file system: it loops for ever
-// where this fails (CF-CONTRACT 1).
+// where this fails (docs/garden.md 1).
 func scan(path string) (version string, err error) {
 	f, err := os.Open(path)
 	if err != nil {

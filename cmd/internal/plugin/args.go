@@ -43,7 +43,7 @@ const fillPool = "fill-pool"
 const usage = "rootstock-plugin [--config FILE] create [--disk-limit-size-bytes N [--exclude-image-from-quota]] " +
 	"[--username U] [--password P] <uri> <handle> | delete <handle> | stats <handle> | capacity | gc | thin-tars <directory>"
 
-// parseArgs reads Garden's command line (CF-CONTRACT 1): flags as "--flag
+// parseArgs reads Garden's command line (docs/garden.md 1): flags as "--flag
 // value" or "--flag=value", anywhere. A library for it would cost more than
 // the whole start of the process.
 func parseArgs(args []string) (call, error) {
