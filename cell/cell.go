@@ -23,6 +23,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/cell/registry"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -36,8 +37,12 @@ const (
 	DefaultMetrics = "127.0.0.1:9868"
 )
 
-// remountPause is the time between two tries to mount what could not be.
-const remountPause = 10 * time.Second
+// remountPause is the time between two tries to mount what could not be, and
+// scrubPause the least time between two background scrubs.
+const (
+	remountPause = 10 * time.Second
+	scrubPause   = time.Hour
+)
 
 // Options describe a cell.
 type Options struct {
@@ -115,6 +120,8 @@ type Cell struct {
 	// record may yet name them.
 	released map[string]struct{}
 
+	remount, rescrub time.Duration // pauses
+
 	draining atomic.Bool
 	lowers   atomic.Int64 // being made ready
 	scrubbed atomic.Int64 // UNIX seconds: end of the last whole background scrub
@@ -135,7 +142,7 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("metrics at %s: %w", o.Metrics, err)
 		}
 	}
-	c := &Cell{o: o, failed: map[string]error{}, released: map[string]struct{}{}}
+	c := &Cell{o: o, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -203,7 +210,7 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		if err != nil {
 			return fail(err)
 		}
-		server := &control.Server{Lowers: c, Reports: c, Calls: c.calls(), Log: c.o.Log}
+		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Calls: c.calls(), Log: c.o.Log}
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
 	if c.o.Metrics != "" {
@@ -259,7 +266,7 @@ func (c *Cell) remountLoop(ctx context.Context, cancel context.CancelFunc, g *er
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(remountPause):
+		case <-time.After(c.remount):
 		}
 		for _, r := range c.o.Repositories {
 			c.mu.RLock()

@@ -17,9 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/internal/testrepo"
+	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/reference"
 )
 
@@ -60,6 +63,7 @@ func start(t *testing.T, o cell.Options) (*cell.Cell, *control.Client, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Hurry(50 * time.Millisecond)
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{})
 	ended := make(chan error, 1)
@@ -160,6 +164,79 @@ func TestOneOfTwoIsDown(t *testing.T) {
 	if _, body := get(t, daemon, "/metrics"); !strings.Contains(body, `rootstock_cell_repository_mounted{repository="bad.example.org"} 0`) {
 		t.Error("nothing says that it is not mounted")
 	}
+}
+
+// What could not be mounted is mounted when it can be, and what somebody
+// unmounted is mounted again; containers keep their trees, and a handle that was
+// released meanwhile is gone.
+func TestMountedAgain(t *testing.T) {
+	one, late := testrepo.New(t, testrepo.Options{}), testrepo.New(t, testrepo.Options{Name: "late.example.org"})
+	one.Publish(box)
+	o := options(t, one, late)
+	daemon, c, _ := start(t, o)
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for range 600 {
+			if ok() {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Fatalf("never: %s", what)
+	}
+	ready := func() bool { status, _ := get(t, daemon, "/readyz"); return status == http.StatusOK }
+	if ready() {
+		t.Error("ready without a repository")
+	}
+	late.Publish(box)
+	until("late is mounted", ready)
+
+	for _, h := range []string{"stays", "goes"} {
+		if _, err := c.Lower(t.Context(), control.LowerRequest{Ref: raw(t, late.Name, "/tree"), Handle: h}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(t, c, cell.CallWarm, cell.Paths{Paths: []string{"cvmfs://" + late.Name + "/-/tree"}}, nil)
+	late.Fault("", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) })
+	mnt := o.Repositories[1].Mountpoint
+	until("unmounted", func() bool { return unix.Unmount(mnt, 0) == nil })
+	until("noticed", func() bool { return !ready() })
+	if err := c.Release(t.Context(), "goes"); err != nil {
+		t.Error(err)
+	}
+	// Offline, so from what was verified last.
+	until("mounted again", ready)
+	if b, err := cat(mnt + "/tree/etc/hostname"); err != nil || string(b) != "box" {
+		t.Errorf("%q, %v", b, err)
+	}
+	all, err := c.Containers(t.Context())
+	if err != nil || len(all) != 1 || all[0].Handle != "stays" {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// The background scrub finds what nobody opens.
+func TestBackgroundScrub(t *testing.T) {
+	repo := testrepo.New(t, testrepo.Options{})
+	repo.Publish(testrepo.Tree{"/file": testrepo.Text("some text")})
+	o := options(t, repo)
+	o.ScrubRate = 1 << 20
+	daemon, c, _ := start(t, o)
+	do(t, c, cell.CallWarm, cell.Paths{Paths: []string{"/file"}}, nil)
+	path := filepath.Join(o.CacheDir, object.ContentOf([]byte("some text")).CachePath())
+	if err := os.WriteFile(path, []byte("evil text"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 600 {
+		if b, err := os.ReadFile(path); err == nil && string(b) == "some text" {
+			if _, body := get(t, daemon, "/metrics"); !strings.Contains(body, "rootstock_cache_damaged_total 1\n") {
+				t.Error("not counted")
+			}
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("the damage stays")
 }
 
 // When the whitelist runs out, what runs goes on and nothing new begins, but for

@@ -5,6 +5,9 @@ import "time"
 // Interval is what is waited between two looks at a repository of these options.
 func Interval(o Repository, ttl time.Duration) time.Duration { return (&mounted{o: o}).interval(ttl) }
 
+// Hurry shortens the pauses of a cell that does not run yet.
+func (c *Cell) Hurry(d time.Duration) { c.remount, c.rescrub = d, d }
+
 // Watch remembers what was said.
 type Watch struct{ w watch }
 

@@ -24,6 +24,7 @@ const (
 	attrPublished = "user.rootstock.published"
 	attrEntries   = "user.rootstock.entries"
 	attrBytes     = "user.rootstock.bytes"
+	attrSource    = "user.rootstock.source"
 
 	flatDir   = "/.flat/"
 	imagesDir = "/.rootstock/images/"
@@ -185,6 +186,7 @@ func (r resolver) describe(ctx context.Context, found *resolved) error {
 	}
 	for name, take := range map[string]func(string){
 		attrTree:    func(s string) { found.lower.Tree = s },
+		attrSource:  func(s string) { found.lower.Source = s },
 		attrBytes:   func(s string) { found.lower.Bytes = number(s) },
 		attrEntries: func(s string) { found.lower.Entries = number(s) },
 	} {

@@ -38,11 +38,7 @@ type DamageReport struct {
 	Containers []string `json:"containers"`
 }
 
-const (
-	maxPaths = 10
-	// scrubPause is the least time between two background scrubs.
-	scrubPause = time.Hour
-)
+const maxPaths = 10
 
 // scrub reads the whole cache.
 func (c *Cell) scrub(ctx context.Context, p Scrub, progress func(any)) (Scrubbed, error) {
@@ -191,7 +187,7 @@ func (c *Cell) scrubLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(scrubPause):
+		case <-time.After(c.rescrub):
 		}
 		if _, err := c.scrub(ctx, Scrub{Rate: c.o.ScrubRate}, func(any) {}); err == nil {
 			c.scrubbed.Store(c.o.Clock().Unix())

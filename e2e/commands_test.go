@@ -72,6 +72,7 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Setenv(name, m[1])
 		}
 	case err := <-d.done:
+		d.done <- err                     // for whoever waits for it later
 		time.Sleep(50 * time.Millisecond) // the reader may be a line behind
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -134,9 +135,10 @@ func (d *daemon) end() {
 	}
 }
 
-// stop NAME sends SIGTERM to a daemon, which must then end well; its output
-// goes to the script's standard output.
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+// end NAME sends SIGTERM to a daemon, which must then end well; its output
+// goes to the script's standard output. (stop is testscript's own command, which
+// ends the script.)
+func cmdEnd(ts *testscript.TestScript, neg bool, args []string) {
 	daemonsMu.Lock()
 	d := daemons[ts][args[0]]
 	daemonsMu.Unlock()

@@ -2,9 +2,12 @@ package e2e_test
 
 import (
 	"errors"
+	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/image"
@@ -57,7 +60,7 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
 		"daemon":   cmdDaemon,
-		"stop":     cmdStop,
+		"end":      cmdEnd,
 		"tmpfs":    cmdTmpfs,
 		"keys":     cmdKeys,
 		"await":    cmdAwait,
@@ -65,4 +68,22 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 		"code":     cmdCode,
 	}
 	testscript.Run(t, p)
+}
+
+// A script that says stop ends there and passes, whatever was to come.
+func TestScriptsRunToTheEnd(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	stop := regexp.MustCompile(`(?m)^[^#\n]*\bstop\b`)
+	for _, name := range scripts {
+		a, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line := stop.Find(a.Comment); line != nil {
+			t.Errorf("%s: %q ends the script; to end a daemon say end NAME", name, line)
+		}
+	}
 }

@@ -44,7 +44,8 @@ func (r Reference) check() error {
 		if err := checkWord("channel", r.Channel, maxVersion, "._+~-"); err != nil {
 			return err
 		}
-		// <channel>.json beside a channel holds its rings (DESIGN 4).
+		// <channel>.json beside a channel holds its history
+		// (docs/design/repository.md).
 		if strings.HasSuffix(r.Channel, ".json") {
 			return fmt.Errorf("channel %q ends in .json, which names a channel's rings", r.Channel)
 		}

@@ -2,8 +2,8 @@ package reference
 
 import "strings"
 
-// Where things lie in a repository (DESIGN 4). All paths are absolute and
-// inside the repository.
+// Where things lie in a repository (docs/design/repository.md). All paths are
+// absolute and inside the repository.
 
 // RepositoryPath returns the path r stands for: a version's directory, an image tag's
 // symlink, a channel's symlink or the raw path. ok is false where r names

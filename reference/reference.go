@@ -11,7 +11,7 @@
 // names a path inside the repository whatever it holds.
 //
 // The first '#' of a text means ':', because that is what Garden makes of it
-// before a plugin sees the URI (CF-CONTRACT 1); so a reference means the same
+// before a plugin sees the URI (docs/garden.md 1); so a reference means the same
 // on a command line and in an app's manifest.
 //
 // Text comes from outside and is hostile: [Parse] accepts one spelling per
@@ -38,7 +38,8 @@ const MaxLen = 4096
 // Kind is what sort of tree a reference names.
 type Kind string
 
-// The kinds, spelled as the directories that hold them (DESIGN 4).
+// The kinds, spelled as the directories that hold them
+// (docs/design/repository.md).
 const (
 	Rootfs     Kind = "rootfs"
 	Buildpacks Kind = "buildpacks"

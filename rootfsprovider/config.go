@@ -38,6 +38,14 @@ type Config struct {
 	GIDMaps []overlay.IDRange `json:"gid_maps"`
 	// LogLevel is debug, info or error.
 	LogLevel string `json:"log_level"`
+
+	Images
+	Stacking
+	// Fallback is the plugin for images that are not published; nil for none.
+	Fallback *Program `json:"fallback,omitempty"`
+	// Pool is how many file systems for write layers are made ahead, per
+	// size that containers ask for, where the store has no project quotas.
+	Pool int `json:"pool"`
 }
 
 // ReadConfig reads a configuration file. Unknown keys are errors.
@@ -76,10 +84,8 @@ func ParseConfig(text []byte) (Config, error) {
 }
 
 func (c Config) check() error {
-	for _, p := range []struct{ key, path string }{{"store", c.Store}, {"socket", c.Socket}} {
-		if !filepath.IsAbs(p.path) || filepath.Clean(p.path) != p.path || p.path == "/" {
-			return fmt.Errorf("%s: %q is not a clean absolute path", p.key, p.path)
-		}
+	if err := errors.Join(checkPath("store", c.Store), checkPath("socket", c.Socket)); err != nil {
+		return err
 	}
 	for alias, name := range c.Repositories {
 		for _, word := range []string{alias, name} {
@@ -92,7 +98,21 @@ func (c Config) check() error {
 	if _, err := c.Level(); err != nil {
 		return err
 	}
+	if c.Pool < 0 || c.Pool > maxPool {
+		return fmt.Errorf("pool: %d is not between 0 and %d", c.Pool, maxPool)
+	}
+	if err := errors.Join(c.Images.check(), c.Stacking.check(CVMFS(c.Repositories)), c.Fallback.check()); err != nil {
+		return err
+	}
 	return c.Mapping().Validate()
+}
+
+// checkPath demands an absolute path, spelled in the one way there is.
+func checkPath(key, path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+		return fmt.Errorf("%s: %q is not a clean absolute path", key, path)
+	}
+	return nil
 }
 
 // Mapping returns the user namespace's mapping.

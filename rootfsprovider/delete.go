@@ -29,8 +29,7 @@ func (p *Provider) Delete(ctx context.Context, handle string) error {
 		return nil
 	}
 	if !p.knows(handle) {
-		p.log.Debug("nothing to delete", "handle", handle)
-		return nil
+		return p.passOn(ctx, handle)
 	}
 	l, err := takeLock(ctx, p.store.lock(handle))
 	if err != nil {
@@ -70,6 +69,7 @@ func (p *Provider) settle(ctx context.Context, handle string) {
 func (p *Provider) knows(handle string) bool {
 	for _, path := range []string{
 		p.store.lock(handle), p.store.record(handle), p.store.container(handle), p.store.pending(handle),
+		p.store.delegated(handle), p.store.pins(handle),
 	} {
 		if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return true
@@ -82,6 +82,9 @@ func (p *Provider) knows(handle string) bool {
 // needs the handle's lock and nothing else; every step may have been done
 // before.
 func (p *Provider) clean(ctx context.Context, handle string) error {
+	if err := p.undelegate(ctx, handle); err != nil {
+		return err
+	}
 	dir := p.store.container(handle)
 	lazy, err := overlay.Unmount(ctx, filepath.Join(dir, "rootfs"))
 	if err != nil {
@@ -93,7 +96,7 @@ func (p *Provider) clean(ctx context.Context, handle string) error {
 	if err := p.step("unmounted"); err != nil {
 		return err
 	}
-	if err := unmapLayers(ctx, dir); err != nil {
+	if err := errors.Join(unmountBuildpacks(ctx, dir), unmapLayers(ctx, dir)); err != nil {
 		return err
 	}
 	if err := p.quotas.Remove(ctx, dir); err != nil {
@@ -106,6 +109,9 @@ func (p *Provider) clean(ctx context.Context, handle string) error {
 		return err
 	}
 	if err := p.step("removed"); err != nil {
+		return err
+	}
+	if err := p.releasePins(ctx, handle); err != nil {
 		return err
 	}
 	// From here on the handle is free, and a release is owed.
@@ -123,7 +129,7 @@ func (p *Provider) clean(ctx context.Context, handle string) error {
 func (p *Provider) release(ctx context.Context, handle string) error {
 	calling, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	switch err := p.lowers.Release(calling, handle); {
+	switch err := p.daemon.Release(calling, handle); {
 	case errors.Is(err, control.ErrUnavailable):
 		p.log.Info("the daemon will be told later", "handle", handle, "error", err.Error())
 		return nil
@@ -134,6 +140,16 @@ func (p *Provider) release(ctx context.Context, handle string) error {
 		return fmt.Errorf("release: %w", err)
 	}
 	return nil
+}
+
+// owes reports whether anything but a lock is left of a handle.
+func (p *Provider) owes(handle string) bool {
+	for _, path := range []string{p.store.container(handle), p.store.pending(handle), p.store.delegated(handle), p.store.pins(handle)} {
+		if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
 }
 
 // GC cleans up after creates and deletes that died, and releases what the
@@ -154,6 +170,12 @@ func (p *Provider) GC(ctx context.Context) (cleaned []string, err error) {
 			cleaned = append(cleaned, h)
 		}
 	}
+	if err := p.collectCertificates(ctx); err != nil {
+		failed = append(failed, err)
+	}
+	if err := p.quotas.Drain(ctx); err != nil {
+		failed = append(failed, err)
+	}
 	return cleaned, errors.Join(failed...)
 }
 
@@ -166,6 +188,8 @@ func (p *Provider) collect(ctx context.Context, handle string) (done bool, err e
 		return false, err
 	}
 	switch rec, err := readRecord(p.store.record(handle)); {
+	case errors.Is(err, fs.ErrNotExist) && !p.owes(handle): // somebody was quicker
+		return false, l.remove()
 	case err == nil && rec.State == stateReady:
 		l.release()
 		return false, nil

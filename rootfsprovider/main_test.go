@@ -24,7 +24,7 @@ const (
 	imageSize = 5 << 20
 )
 
-// guardian maps root alone elsewhere (CF-CONTRACT 2).
+// guardian maps root alone elsewhere (docs/garden.md 2).
 var guardian = []overlay.IDRange{{Container: 0, Host: 4294967294, Size: 1}, {Container: 1, Host: 1, Size: 4294967293}}
 
 // cell is a host with a daemon and a store.

@@ -1,5 +1,5 @@
 // Package rootfsprovider gives Garden's containers their root file systems. It
-// is the image plugin (CF-CONTRACT 1) as a library:
+// is the image plugin (docs/garden.md 1) as a library:
 //
 //	create:  URI → reference → pinned lower → write layer, quota → overlay → runtime spec
 //	delete:  the same, backwards
@@ -45,7 +45,9 @@ const undoTimeout = 30 * time.Second
 // any number of processes may work on the same store.
 type Provider struct {
 	store    store
-	lowers   control.Lowers
+	daemon   Daemon
+	conf     Config
+	fallback *Program
 	resolver Resolver
 	mapping  overlay.Mapping
 	quotas   quota.Backends
@@ -55,15 +57,24 @@ type Provider struct {
 	step func(name string) error
 }
 
-// New returns a provider for a configuration that has been checked. lowers is
-// the cell's daemon.
-func New(c Config, lowers control.Lowers, log *slog.Logger) *Provider {
+// Daemon is what the cell's daemon does for the plugin.
+type Daemon interface {
+	control.Lowers
+	control.Asker
+}
+
+// New returns a provider for a configuration that has been checked.
+func New(c Config, daemon Daemon, log *slog.Logger) *Provider {
+	cvmfs := CVMFS(c.Repositories)
+	paths := Preloaded{Paths: c.Preloaded, CVMFS: cvmfs}
 	return &Provider{
 		store:    store(c.Store),
-		lowers:   lowers,
-		resolver: Schemes{"cvmfs": CVMFS(c.Repositories)},
+		daemon:   daemon,
+		conf:     c,
+		fallback: c.Fallback,
+		resolver: Schemes{"cvmfs": cvmfs, "docker": Docker(c.ImageRepositories), "": paths, "oci": Layouts{paths}},
 		mapping:  c.Mapping(),
-		quotas:   quota.For(c.Store),
+		quotas:   quota.For(c.Store, c.Pool),
 		log:      log,
 		step:     func(string) error { return nil },
 	}
@@ -77,6 +88,8 @@ type Request struct {
 	// the image, unless ExcludeImage is set.
 	DiskLimit    int64
 	ExcludeImage bool
+	// Username and Password are for the image's registry.
+	Username, Password string
 }
 
 // check reports a request that is wrong in itself.
@@ -97,8 +110,9 @@ func (p *Provider) Create(ctx context.Context, r Request) (Spec, error) {
 	if err := r.check(); err != nil {
 		return Spec{}, err
 	}
-	ref, err := p.resolver.Resolve(ctx, r.URI)
-	if err != nil {
+	root, err := p.resolver.Resolve(ctx, r.URI)
+	foreign := errors.Is(err, ErrUnsupported) && p.fallback != nil
+	if err != nil && !foreign {
 		return Spec{}, err
 	}
 	if err := p.store.init(); err != nil {
@@ -112,8 +126,16 @@ func (p *Provider) Create(ctx context.Context, r Request) (Spec, error) {
 	if err := p.makeWay(ctx, r.Handle); err != nil {
 		return Spec{}, err
 	}
-	rec := Record{State: stateCreating, Handle: r.Handle, Ref: ref, Created: start.UTC()}
-	spec, err := p.create(ctx, r, &rec)
+	rec := Record{State: stateCreating, Handle: r.Handle, Created: start.UTC()}
+	var spec Spec
+	if !foreign {
+		rec.Ref = root.Refs[0]
+		spec, err = p.create(ctx, r, root, &rec)
+		foreign = root.Foreign && p.fallback != nil && errors.Is(err, control.ErrNotFound) && rec.Tree == ""
+	}
+	if foreign {
+		spec.foreign, err = p.delegate(ctx, r, &rec)
+	}
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
@@ -122,7 +144,7 @@ func (p *Provider) Create(ctx context.Context, r Request) (Spec, error) {
 		}
 		return Spec{}, errors.Join(err, l.remove())
 	}
-	p.log.Info("created", "handle", r.Handle, "ref", ref.String(), "tree", rec.Tree,
+	p.log.Info("created", "handle", r.Handle, "ref", rec.Ref.String(), "tree", rec.Tree, "fallback", rec.Fallback,
 		"limit_bytes", rec.LimitBytes, "quota", rec.Quota, "seconds", time.Since(start).Seconds())
 	return spec, nil
 }
@@ -146,19 +168,16 @@ func (p *Provider) makeWay(ctx context.Context, handle string) error {
 }
 
 // create does the steps in order; whatever fails, clean undoes all of them.
-func (p *Provider) create(ctx context.Context, r Request, rec *Record) (Spec, error) {
+func (p *Provider) create(ctx context.Context, r Request, root Root, rec *Record) (Spec, error) {
 	if err := newRecord(p.store.record(r.Handle), *rec); err != nil {
 		return Spec{}, err
 	}
 	if err := p.step("recorded"); err != nil {
 		return Spec{}, err
 	}
-	lower, err := p.lowers.Lower(ctx, control.LowerRequest{Ref: rec.Ref, Handle: r.Handle})
+	lower, err := p.lower(ctx, r, root, rec)
 	if err != nil {
-		return Spec{}, fmt.Errorf("%s: %w", rec.Ref, err)
-	}
-	if err := checkLower(lower); err != nil {
-		return Spec{}, fmt.Errorf("%s: %w", rec.Ref, err)
+		return Spec{}, err
 	}
 	// What is left of an unsent release is the same pin, which is ours now.
 	if err := os.Remove(p.store.pending(r.Handle)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -167,9 +186,11 @@ func (p *Provider) create(ctx context.Context, r Request, rec *Record) (Spec, er
 	if err := p.step("pinned"); err != nil {
 		return Spec{}, err
 	}
-	rec.Tree, rec.Version, rec.ImageBytes = lower.Tree, lower.Version, lower.Bytes
 	if rec.LimitBytes, err = writeLimit(r, lower.Bytes); err != nil {
 		return Spec{}, fmt.Errorf("%s: %w", rec.Ref, err)
+	}
+	if err := p.trust(ctx, rec, &lower); err != nil {
+		return Spec{}, err
 	}
 	if err := p.writeLayer(ctx, rec, lower); err != nil {
 		return Spec{}, err
@@ -180,6 +201,15 @@ func (p *Provider) create(ctx context.Context, r Request, rec *Record) (Spec, er
 	if err := p.step("mounted"); err != nil {
 		return Spec{}, err
 	}
+	if root.Droplet != nil {
+		if err := p.droplet(ctx, rec.Handle, root.Droplet); err != nil {
+			return Spec{}, err
+		}
+	}
+	spec := newSpec(filepath.Join(p.store.container(r.Handle), "rootfs"), lower.Env)
+	if spec.Mounts, err = p.buildpacks(ctx, rec); err != nil {
+		return Spec{}, err
+	}
 	rec.State = stateReady
 	if err := updateRecord(p.store.record(r.Handle), *rec); err != nil {
 		return Spec{}, err
@@ -187,5 +217,5 @@ func (p *Provider) create(ctx context.Context, r Request, rec *Record) (Spec, er
 	if err := p.step("ready"); err != nil {
 		return Spec{}, err
 	}
-	return newSpec(filepath.Join(p.store.container(r.Handle), "rootfs"), lower.Env), nil
+	return spec, nil
 }

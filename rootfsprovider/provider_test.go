@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,8 +85,9 @@ func TestCreateRefuses(t *testing.T) {
 		"relative lower": {rootfsprovider.Request{URI: uri + "-odd", Handle: "h"}, nil, `"relative"`},
 		"strange option": {rootfsprovider.Request{URI: uri + "-option", Handle: "h"}, nil, "upperdir"},
 		"no lower":       {rootfsprovider.Request{URI: uri + "-none", Handle: "h"}, nil, "no lower"},
-		"docker":         {rootfsprovider.Request{URI: "docker:///library/busybox", Handle: "h"}, rootfsprovider.ErrUnsupported, "rootstock publish image"},
-		"bare path":      {rootfsprovider.Request{URI: "/var/vcap/rootfs.tar", Handle: "h"}, rootfsprovider.ErrUnsupported, "cvmfs://"},
+		"docker":         {rootfsprovider.Request{URI: "docker:///library/busybox#1", Handle: "h"}, control.ErrNotFound, "rootstock publish image docker://docker.io/library/busybox:1"},
+		"bare path":      {rootfsprovider.Request{URI: "/var/vcap/rootfs.tar", Handle: "h"}, fs.ErrNotExist, "/var/vcap/rootfs.tar"},
+		"no path":        {rootfsprovider.Request{URI: "rootfs.tar", Handle: "h"}, rootfsprovider.ErrUnsupported, "cvmfs://"},
 		"other scheme":   {rootfsprovider.Request{URI: "s3://bucket/x", Handle: "h"}, rootfsprovider.ErrUnsupported, "s3://bucket/x"},
 		"climbing URI":   {rootfsprovider.Request{URI: "cvmfs://r.example.org/rootfs/../x", Handle: "h"}, reference.ErrInvalid, ".."},
 		"slash":          {rootfsprovider.Request{URI: uri, Handle: "../h"}, control.ErrInvalid, "../h"},

@@ -26,8 +26,13 @@ const maxRecord = 64 << 10
 type Record struct {
 	State   string              `json:"state"`
 	Handle  string              `json:"handle"`
-	Ref     reference.Reference `json:"ref"` // as asked for
+	Ref     reference.Reference `json:"ref,omitzero"` // as asked for; zero if only another plugin knows it
 	Created time.Time           `json:"created"`
+
+	// Fallback is set where another plugin has the container.
+	Fallback bool `json:"fallback,omitempty"`
+	// Certificates names the layer of trusted certificates; empty for none.
+	Certificates string `json:"certificates,omitempty"`
 
 	// What the daemon resolved the reference to; empty while creating.
 	Tree    string `json:"tree,omitempty"`
@@ -41,18 +46,10 @@ type Record struct {
 // newRecord writes a record durably: whatever the machine does after that, it
 // is there to tell that there is something to clean up and to release.
 func newRecord(path string, r Record) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("record: %w", err)
-	}
-	defer dir.Close() //nolint:errcheck // synced before
 	if err := writeRecord(path, r, (*os.File).Sync); err != nil {
 		return err
 	}
-	if err := dir.Sync(); err != nil {
-		return fmt.Errorf("record %s: %w", path, err)
-	}
-	return nil
+	return syncDir(path)
 }
 
 // updateRecord replaces a record. If the machine stops before that has reached

@@ -7,22 +7,38 @@ import (
 	"strings"
 
 	"github.com/rootstock-cf/rootstock/reference"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/ociimage"
 )
 
 // ErrUnsupported reports a rootfs URI that no resolver is there for.
 var ErrUnsupported = errors.New("unsupported rootfs")
 
-// Resolver turns a rootfs URI, as Garden passes it, into the reference of a
-// published tree.
+// Root is what a rootfs URI names.
+type Root struct {
+	// Refs are where the tree may be published, in the order to look.
+	Refs []reference.Reference
+	// Tree is the id of the only tree that will do; empty for any.
+	Tree string
+	// Image is set for an image by its Docker name: its registry decides who
+	// may run it, and another plugin may know it if it is not published.
+	Image bool
+	// Foreign is set where another plugin may know what is not published.
+	Foreign bool
+	// Droplet goes on top of the tree; nil for none.
+	Droplet *ociimage.Layer
+}
+
+// Resolver turns a rootfs URI, as Garden passes it, into what it names. Its
+// errors wrap [ErrUnsupported] where another plugin may know better.
 type Resolver interface {
-	Resolve(ctx context.Context, uri string) (reference.Reference, error)
+	Resolve(ctx context.Context, uri string) (Root, error)
 }
 
 // Schemes resolves by a URI's scheme. The empty scheme is that of a bare path.
 type Schemes map[string]Resolver
 
 // Resolve implements [Resolver].
-func (s Schemes) Resolve(ctx context.Context, uri string) (reference.Reference, error) {
+func (s Schemes) Resolve(ctx context.Context, uri string) (Root, error) {
 	scheme, _, ok := strings.Cut(uri, "://")
 	if !ok {
 		scheme = ""
@@ -31,15 +47,8 @@ func (s Schemes) Resolve(ctx context.Context, uri string) (reference.Reference, 
 	if ok {
 		return r.Resolve(ctx, uri)
 	}
-	shown := show(uri)
-	switch scheme {
-	case "docker":
-		return reference.Reference{}, fmt.Errorf("%w %s: publish the image with rootstock publish image and name it "+
-			"cvmfs://REPOSITORY/images/REGISTRY/NAME@TAG", ErrUnsupported, shown)
-	case "":
-		return reference.Reference{}, fmt.Errorf("%w %s: want a URI such as cvmfs://REPOSITORY/rootfs/NAME", ErrUnsupported, shown)
-	}
-	return reference.Reference{}, fmt.Errorf("%w %s: this plugin serves cvmfs://REPOSITORY/KIND/NAME", ErrUnsupported, shown)
+	return Root{}, fmt.Errorf("%w %s: this plugin serves cvmfs://REPOSITORY/KIND/NAME, docker://, oci:// and the paths of stacks",
+		ErrUnsupported, show(uri))
 }
 
 // show makes a URI fit for a message that users see: one line, bounded, and
@@ -48,7 +57,7 @@ func show(uri string) string {
 	const most = 200
 	if scheme, rest, ok := strings.Cut(uri, "://"); ok {
 		host, path, _ := strings.Cut(rest, "/")
-		if i := strings.LastIndexByte(host, '@'); i >= 0 {
+		if i := strings.LastIndexByte(host, '@'); i >= 0 && !strings.HasPrefix(host[i:], "@sha256:") {
 			uri = scheme + "://" + host[i+1:] + "/" + path
 		}
 	}
@@ -63,7 +72,15 @@ func show(uri string) string {
 type CVMFS map[string]string
 
 // Resolve implements [Resolver].
-func (c CVMFS) Resolve(_ context.Context, uri string) (reference.Reference, error) {
+func (c CVMFS) Resolve(_ context.Context, uri string) (Root, error) {
+	r, err := c.parse(uri)
+	if err != nil {
+		return Root{}, err
+	}
+	return Root{Refs: []reference.Reference{r}}, nil
+}
+
+func (c CVMFS) parse(uri string) (reference.Reference, error) {
 	if host, _, _ := strings.Cut(strings.TrimPrefix(uri, reference.Scheme), "/"); strings.Contains(host, "@") {
 		return reference.Reference{}, fmt.Errorf("%w %s: a repository takes no user name or password", ErrUnsupported, show(uri))
 	}

@@ -1,6 +1,7 @@
 package rootfsprovider
 
 import (
+	"encoding/json"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -9,9 +10,22 @@ import (
 // Spec is the document Garden reads: of a runtime configuration it takes the
 // root's path and the environment, which it puts before the container's own.
 type Spec struct {
-	Version string  `json:"ociVersion"`
-	Process Process `json:"process"`
-	Root    Root    `json:"root"`
+	Version string   `json:"ociVersion"`
+	Process Process  `json:"process"`
+	Root    RootPath `json:"root"`
+	// Mounts come before the container's own.
+	Mounts []specs.Mount `json:"mounts,omitempty"`
+
+	foreign json.RawMessage // another plugin's document, instead of all that
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	if s.foreign != nil {
+		return s.foreign, nil
+	}
+	type plain Spec
+	return json.Marshal(plain(s))
 }
 
 // Process is as much of a runtime configuration's as an image decides.
@@ -19,8 +33,8 @@ type Process struct {
 	Env []string `json:"env"`
 }
 
-// Root is where the container's root file system is mounted.
-type Root struct {
+// RootPath is where the container's root file system is mounted.
+type RootPath struct {
 	Path string `json:"path"`
 }
 
@@ -33,5 +47,5 @@ func newSpec(rootfs string, env []string) Spec {
 			good = append(good, kv)
 		}
 	}
-	return Spec{Version: specs.Version, Process: Process{Env: good}, Root: Root{Path: rootfs}}
+	return Spec{Version: specs.Version, Process: Process{Env: good}, Root: RootPath{Path: rootfs}}
 }

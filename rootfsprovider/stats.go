@@ -32,7 +32,10 @@ func (p *Provider) Stats(ctx context.Context, handle string) (Stats, error) {
 		return Stats{}, err
 	}
 	rec, err := readRecord(p.store.record(handle))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State != stateReady {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State == stateReady && rec.Fallback {
+		return p.fallbackStats(ctx, handle)
+	}
+	if err == nil && rec.State != stateReady {
 		return Stats{}, fmt.Errorf("%w %s", ErrUnknown, handle)
 	}
 	if err != nil {

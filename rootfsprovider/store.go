@@ -15,6 +15,9 @@ import (
 //	records/<handle>.json
 //	locks/<handle>
 //	releases/<handle>      the daemon still has to be told that it is gone
+//	delegated/<handle>     another plugin made it, or may have
+//	pins/<handle>/<pin>    further pins that the daemon holds for it
+//	cas/<key>              layers of trusted certificates, shared
 //	images/, projects/     the quota's
 type store string
 
@@ -23,7 +26,11 @@ func (s store) container(handle string) string { return filepath.Join(string(s),
 func (s store) record(handle string) string {
 	return filepath.Join(string(s), "records", handle+".json")
 }
-func (s store) lock(handle string) string    { return filepath.Join(string(s), "locks", handle) }
+func (s store) lock(handle string) string { return filepath.Join(string(s), "locks", handle) }
+func (s store) delegated(handle string) string {
+	return filepath.Join(string(s), "delegated", handle)
+}
+func (s store) pins(handle string) string    { return filepath.Join(string(s), "pins", handle) }
 func (s store) pending(handle string) string { return filepath.Join(string(s), "releases", handle) }
 
 // init makes the directories. A container's processes have to get through to
@@ -32,7 +39,7 @@ func (s store) init() error {
 	for _, d := range []struct {
 		name string
 		mode os.FileMode
-	}{{"containers", 0o711}, {"records", 0o700}, {"locks", 0o700}, {"releases", 0o700}} {
+	}{{"containers", 0o711}, {"records", 0o700}, {"locks", 0o700}, {"releases", 0o700}, {"delegated", 0o700}, {"pins", 0o700}} {
 		path := filepath.Join(string(s), d.name)
 		if _, err := os.Lstat(path); err == nil {
 			continue
@@ -65,7 +72,7 @@ func (s store) make() error {
 func (s store) handles() ([]string, error) {
 	seen := map[string]bool{}
 	var all []string
-	for _, dir := range []string{"containers", "records", "releases"} {
+	for _, dir := range []string{"containers", "records", "releases", "delegated", "pins", "locks"} {
 		entries, err := os.ReadDir(filepath.Join(string(s), dir))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("store: %w", err)
@@ -82,4 +89,17 @@ func (s store) handles() ([]string, error) {
 		}
 	}
 	return all, nil
+}
+
+// syncDir makes a name durable that was made in a directory.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	defer dir.Close() //nolint:errcheck // synced before
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
 }

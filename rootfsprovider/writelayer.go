@@ -51,18 +51,23 @@ func (p *Provider) writeLayer(ctx context.Context, rec *Record, lower control.Lo
 			return err
 		}
 	}
-	// The upper's root is the container's root directory: it looks like the
-	// lower's.
-	var st unix.Stat_t
-	if err := unix.Stat(lower.Lower[0], &st); err != nil {
-		return fmt.Errorf("lower %s: %w", lower.Lower[0], err)
+	if err := likeRoot(filepath.Join(dir, "upper"), lower.Lower[0], p.mapping); err != nil {
+		return err
 	}
-	uid, gid, ok := p.mapping.Host(st.Uid, st.Gid)
+	return p.step("layered")
+}
+
+// likeRoot makes a directory that covers the root of a tree look like it.
+func likeRoot(upper, lower string, mapping overlay.Mapping) error {
+	var st unix.Stat_t
+	if err := unix.Stat(lower, &st); err != nil {
+		return fmt.Errorf("lower %s: %w", lower, err)
+	}
+	uid, gid, ok := mapping.Host(st.Uid, st.Gid)
 	if !ok {
 		return fmt.Errorf("lower %s belongs to %d:%d, which the container's user namespace does not have; extend uid_maps and gid_maps",
-			lower.Lower[0], st.Uid, st.Gid)
+			lower, st.Uid, st.Gid)
 	}
-	upper := filepath.Join(dir, "upper")
 	if err := os.Chown(upper, int(uid), int(gid)); err != nil {
 		return fmt.Errorf("write layer: %w", err)
 	}
@@ -72,7 +77,7 @@ func (p *Provider) writeLayer(ctx context.Context, rec *Record, lower control.Lo
 	if err := os.Chtimes(upper, time.Time{}, time.Unix(st.Mtim.Unix())); err != nil {
 		return fmt.Errorf("write layer: %w", err)
 	}
-	return p.step("layered")
+	return nil
 }
 
 // mkdir makes a directory whose mode the umask has no say in.

@@ -118,6 +118,8 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
+	_, after, _ := strings.Cut(full, "repositories:")
+	list := "repositories:" + after
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"unknown setting":          {"quota:", "qouta:", `line 3: there is no setting "qouta"`},
 		"unknown in repository":    {"tag:", "tags:", `line 19: there is no setting "tags"`},
@@ -142,7 +144,7 @@ func TestMistakes(t *testing.T) {
 		"more than one document":   {"repositories:", "---\nrepositories:", ": "},
 		"a list for a text":        {"cache: cache", "cache: [a, b]", "line 2: "},
 		"bomb of aliases":          {"cache: cache", "cache: cache\nx: &a [1]\ny: [*a, *a]", `there is no setting "x"`},
-		"repositories are missing": {full[strings.Index(full, "repositories:"):], "", "repositories: none"},
+		"repositories are missing": {list, "", "repositories: none"},
 	} {
 		_, err := config.Load(write(t, "cell.yaml", strings.Replace(full, tc.old, tc.new, 1)))
 		if !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "cell.yaml") {

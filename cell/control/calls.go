@@ -120,7 +120,7 @@ func readAnswer(r io.Reader, progress func(json.RawMessage)) ([]byte, error) {
 			}
 		}
 		var a answer
-		if err := json.Unmarshal(line, &a); err != nil || a.Progress == nil {
+		if json.Unmarshal(line, &a) != nil || a.Progress == nil {
 			return line, nil // the caller says what is wrong with it
 		}
 		progress(a.Progress)

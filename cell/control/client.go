@@ -24,7 +24,10 @@ type Client struct {
 	Timeout time.Duration
 }
 
-var _ Lowers = (*Client)(nil)
+var (
+	_ Lowers = (*Client)(nil)
+	_ Asker  = (*Client)(nil)
+)
 
 // Lower implements [Lowers].
 func (c *Client) Lower(ctx context.Context, r LowerRequest) (Lower, error) {
@@ -44,6 +47,11 @@ func (c *Client) Release(ctx context.Context, handle string) error {
 		return err
 	}
 	return c.call(ctx, callRelease, releaseParams{handle}, nil)
+}
+
+// MayPull implements [Asker].
+func (c *Client) MayPull(ctx context.Context, r PullRequest) error {
+	return c.call(ctx, callMayPull, r, nil)
 }
 
 // Status returns the daemon's status document.

@@ -71,6 +71,25 @@ type Reporter interface {
 	Containers(ctx context.Context) ([]Container, error)
 }
 
+// Asker is the part of the daemon that asks registries. It is called
+// concurrently.
+type Asker interface {
+	// MayPull returns nil if the registry lets the credentials pull the
+	// digest, [ErrDenied] if it does not, and [ErrUnavailable] if it cannot
+	// be asked.
+	MayPull(ctx context.Context, r PullRequest) error
+}
+
+// PullRequest asks whether an image may be pulled.
+type PullRequest struct {
+	Image     string `json:"image"` // registry/repository
+	Digest    string `json:"digest"`
+	Username  string `json:"username,omitempty"`
+	Password  string `json:"password,omitempty"`
+	PlainHTTP bool   `json:"plain_http,omitempty"` // the registry has no TLS
+	CA        string `json:"ca,omitempty"`         // a file to trust instead of the system's certificates
+}
+
 // LowerRequest asks for a tree on behalf of a container.
 type LowerRequest struct {
 	Ref    reference.Reference `json:"ref"`
@@ -85,6 +104,10 @@ type Lower struct {
 	Kind    reference.Kind `json:"kind,omitempty"`
 	Name    string         `json:"name,omitempty"`
 	Version string         `json:"version,omitempty"`
+
+	// Source is the digest of what was published; of an image, its
+	// manifest's. Empty where the repository does not say.
+	Source string `json:"source,omitempty"`
 
 	// Lower are the overlay's lower layers, topmost first, Data its
 	// data-only layers below them (kernel 6.5 and later). Paths are absolute

@@ -24,7 +24,7 @@ func Listen(path string) (*net.UnixListener, error) {
 	case fi.Mode().Type() != fs.ModeSocket:
 		return nil, fmt.Errorf("control socket %s: there is a file of that name that is no socket; remove it", path)
 	default:
-		if conn, err := net.Dial("unix", path); err == nil {
+		if conn, err := net.Dial("unix", path); err == nil { //nolint:noctx // the kernel answers at once
 			conn.Close() //nolint:errcheck // nothing was said
 			return nil, fmt.Errorf("control socket %s: another daemon answers there; stop it first", path)
 		}

@@ -27,6 +27,7 @@ const (
 type Server struct {
 	Lowers  Lowers
 	Reports Reporter
+	Asks    Asker // nil where no registry is asked
 	// Calls are the daemon's own, by name. Names this package knows are
 	// taken.
 	Calls   map[string]Call
@@ -186,6 +187,15 @@ func (s *Server) dispatch(ctx context.Context, req request, progress func(any)) 
 			return nil, err
 		}
 		return struct{}{}, s.Lowers.Release(ctx, p.Handle)
+	case callMayPull:
+		if s.Asks == nil {
+			return nil, fmt.Errorf("%w: this daemon asks no registries", ErrUnavailable)
+		}
+		var p PullRequest
+		if err := strict(req.Params, &p); err != nil {
+			return nil, err
+		}
+		return struct{}{}, s.Asks.MayPull(ctx, p)
 	case callStatus:
 		return s.Reports.Status(ctx)
 	case callContainers:

@@ -16,6 +16,7 @@ import (
 const (
 	callLower      = "lower"
 	callRelease    = "release"
+	callMayPull    = "maypull"
 	callStatus     = "status"
 	callContainers = "containers"
 )

@@ -254,7 +254,7 @@ func TestReleaseBeforeOverlay(t *testing.T) {
 	}
 }
 
-// What KERNEL calls undefined for lower layers, and what we rely on.
+// What docs/kernel.md calls undefined for lower layers, and what we rely on.
 func TestContentsThatComeAndGo(t *testing.T) {
 	s := teststratum.New(t, "image.example.org")
 	files := map[string][]byte{}

@@ -97,13 +97,18 @@ func (c *Cache) store(ctx context.Context, k Key, work func(context.Context) err
 	if ok {
 		return f, nil
 	}
-	var err error
 	c.Pin(k)
 	defer c.Unpin(k)
 	// More than once only if what was just stored is removed, damaged or,
 	// pinned as it is, evicted before it is opened.
 	for range 10 {
-		if err := c.coalesce(ctx, k, work); err != nil {
+		err := c.coalesce(ctx, k, func(ctx context.Context) error {
+			if c.Has(k) {
+				return nil // stored by a flight that ended since it was looked for
+			}
+			return work(ctx)
+		})
+		if err != nil {
 			return nil, err
 		}
 		if f, err = c.lookup(ctx, k); err == nil {

@@ -33,7 +33,7 @@ func ParseProxies(regular, fallback string) (Groups, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups := append(first, second...)
+	groups := slices.Concat(first, second)
 	if len(groups) == 0 {
 		return nil, fmt.Errorf("no proxy in %q: write %s to go without", regular, Direct)
 	}

@@ -162,7 +162,7 @@ func (g getter) Fetch(ctx context.Context, path string, _ Options) (io.ReadClose
 func kindOf(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		// Not wrapped: a missing object is no proof that a file is missing.
-		return fmt.Errorf("%w: %v", ErrNotFound, err)
+		return fmt.Errorf("%w: %v", ErrNotFound, err) //nolint:errorlint // on purpose
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

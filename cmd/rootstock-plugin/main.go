@@ -5,7 +5,7 @@
 //go:debug updatemaxprocs=0
 
 // Rootstock-plugin is Garden's image plugin: create, delete, stats, capacity
-// (CF-CONTRACT 1), and gc.
+// (docs/garden.md 1), and gc.
 package main
 
 import (

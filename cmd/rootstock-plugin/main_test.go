@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/control/controltest"
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
@@ -22,8 +24,8 @@ const (
 	imageSize = 5 << 20
 )
 
-// guardian is the mapping of Guardian's unprivileged containers (CF-CONTRACT
-// 2).
+// guardian is the mapping of Guardian's unprivileged containers
+// (docs/garden.md 2).
 var guardian = []overlay.IDRange{{Container: 0, Host: 4294967294, Size: 1}, {Container: 1, Host: 1, Size: 4294967293}}
 
 // programs are built once for all tests.
@@ -85,6 +87,14 @@ func newHost(t testing.TB, mapping []overlay.IDRange) *host {
 	program, err := os.ReadFile(programs.inside)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(lower, "inside"), program, 0o755))
+	must(t, os.Mkdir(filepath.Join(lower, "bin"), 0o755))
+	for _, name := range []string{"bin/setuid", "bin/capable"} {
+		must(t, os.WriteFile(filepath.Join(lower, name), program, 0o755))
+	}
+	must(t, os.Chmod(filepath.Join(lower, "bin/setuid"), 0o755|os.ModeSetuid))
+	// struct vfs_cap_data, revision 2, effective: CAP_CHOWN.
+	must(t, unix.Setxattr(filepath.Join(lower, "bin/capable"), "security.capability",
+		[]byte{1, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0))
 	h.daemon = controltest.Start(t, map[string]control.Lower{
 		"cvmfs://stacks.example.org/rootfs/test": controltest.Tree(lower, "7", imageSize),
 	})

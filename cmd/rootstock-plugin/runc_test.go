@@ -22,8 +22,14 @@ type report struct {
 	UID   int
 	Env   []string
 	Files map[string]struct {
-		UID, GID uint32
-		Text     string
+		UID, GID   uint32
+		Mode       uint32
+		Capability bool
+		Text       string
+	}
+	AsUser map[string]struct {
+		UID, EUID int
+		Effective string
 	}
 	Wrote string
 	Full  int64
@@ -126,6 +132,20 @@ func TestContainers(t *testing.T) {
 					if got := r.Files[file]; got.UID != want || got.GID != want {
 						t.Errorf("%s belongs to %d:%d, want %d", file, got.UID, got.GID, want)
 					}
+				}
+				// A set-user-id program and one with a capability raise
+				// who runs them, as where the tree comes from.
+				if f := r.Files["/bin/setuid"]; f.Mode != 0o4755 || f.UID != 0 {
+					t.Errorf("set-user-id program: mode %o of user %d", f.Mode, f.UID)
+				}
+				if u := r.AsUser["setuid"]; u.UID != 1000 || u.EUID != 0 {
+					t.Errorf("set-user-id program of user 1000: %+v", u)
+				}
+				if f := r.Files["/bin/capable"]; !f.Capability {
+					t.Error("the capability is lost")
+				}
+				if u := r.AsUser["capable"]; u.UID != 1000 || u.EUID != 1000 || u.Effective != "0000000000000001" {
+					t.Errorf("program with a capability of user 1000: %+v", u)
 				}
 				for file, want := range map[string]string{
 					"/etc/file": "from the image", "/home/vcap": "vcap's", "/etc/hosts": "gdn's hosts", "/tmp/garden-init": "gdn's init",

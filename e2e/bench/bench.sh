@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Figures beside a peer, measured in the same session: see docs/performance.md
+# Figures beside a peer, measured in the same session: see docs/design/goals.md
 # for how to read them. BENCH_ROOTFS=file.tar takes a root file system of yours
 # instead of the large Debian one made here (kept for the next run).
 set -euo pipefail

@@ -1,6 +1,7 @@
 package fault_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/internal/testrepo"
 )
@@ -36,7 +39,7 @@ func machineFaults() []fault {
 		{"disk of the cache gets full at each write", "right bytes or EIO; right when there is room", "rootstock_cache_refused_total", func(t *testing.T, f *fixture) {
 			ballast := smallDisk(t, f)
 			f.start()
-			for page := range 40 {
+			for _, page := range []int{0, 1, 2, 3, 5, 8, 12, 18, 27, 40} {
 				ballast.fill(t, page)
 				f.neverWrong(fmt.Sprintf("%d pages left", page))
 				f.publish(testrepo.Tree{"/dir": testrepo.Nested(), fmt.Sprintf("/%d", page): testrepo.Text("x")})
@@ -93,14 +96,29 @@ func machineFaults() []fault {
 					t.Fatal(err)
 				}
 			}
+			// Attributes, names and contents are in the kernel or open; asking
+			// for an xattr goes to the index each time.
+			asked := f.mnt + "/dir/00"
+			if err := fqrn(asked); !errors.Is(err, unix.EIO) {
+				t.Errorf("index gone: %v, want EIO", err)
+			}
 			f.neverWrong("indexes gone")
 			if e := f.refresh(); e != "" {
 				t.Error(e)
+			}
+			if err := fqrn(asked); err != nil {
+				t.Errorf("indexes made again: %v", err)
 			}
 			f.good("indexes made again")
 		}},
 		{"process killed while it writes the cache, what was last is lost", "the next start finds no wrong content", damaged, killedWhileWriting},
 	}
+}
+
+// fqrn asks for an attribute that every file has.
+func fqrn(path string) error {
+	_, err := unix.Getxattr(path, "user.fqrn", make([]byte, 256))
+	return err
 }
 
 // corrupting has everything cached, damages every file, and reads again.

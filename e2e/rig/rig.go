@@ -144,14 +144,19 @@ func Cell(t testing.TB, bin string, env []string, args ...string) (string, *Proc
 	if err := os.Mkdir(mount, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	full := append([]string{"mount", "--cache", filepath.Join(dir, "cache")}, args...)
-	cmd := exec.Command(filepath.Join(bin, "rootstock-cell"), append(full, mount)...)
+	cmd := cell(bin, filepath.Join(dir, "cache"), mount, args)
 	cmd.Env = append(os.Environ(), env...)
 	p := Start(t, cmd)
 	p.Until("the mount", func() bool {
 		return strings.Contains(p.Said(), "\nmounted ") || strings.HasPrefix(p.Said(), "mounted ")
 	})
 	return mount, p
+}
+
+func cell(bin, cache, mount string, args []string) *exec.Cmd {
+	full := append([]string{"mount", "--cache", cache}, args...)
+	//nolint:noctx // ended by End, which lets it unmount
+	return exec.Command(filepath.Join(bin, "rootstock-cell"), append(full, mount)...)
 }
 
 // Refused mounts what must not be mounted and returns what was said.
@@ -162,8 +167,7 @@ func Refused(t testing.TB, bin string, args ...string) string {
 	if err := os.Mkdir(mount, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	full := append([]string{"mount", "--cache", filepath.Join(dir, "cache")}, args...)
-	p := Start(t, exec.Command(filepath.Join(bin, "rootstock-cell"), append(full, mount)...))
+	p := Start(t, cell(bin, filepath.Join(dir, "cache"), mount, args))
 	for range int(patience / (10 * time.Millisecond)) {
 		select {
 		case err := <-p.done:

@@ -38,7 +38,7 @@ func (x Tools) List(t testing.TB, root string) string {
 	}
 	defer out.Close() //nolint:errcheck // the script's exit code tells
 	var said strings.Builder
-	cmd := exec.Command("python3", filepath.Join(x.dir, "treelist.py"), root)
+	cmd := exec.CommandContext(t.Context(), "python3", filepath.Join(x.dir, "treelist.py"), root)
 	cmd.Stdout, cmd.Stderr = out, &said
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("list %s: %v\n%s", root, err, said.String())
@@ -91,7 +91,7 @@ func withoutOwn(t testing.TB, line string) string {
 // directories.
 func (x Tools) Same(t testing.TB, what, a, b string) {
 	t.Helper()
-	said, err := exec.Command("python3", filepath.Join(x.dir, "treecmp.py"), a, b).CombinedOutput()
+	said, err := exec.CommandContext(t.Context(), "python3", filepath.Join(x.dir, "treecmp.py"), a, b).CombinedOutput()
 	if err != nil || len(said) > 0 {
 		t.Errorf("%s: %v\n%.4000s", what, err, said)
 	}

@@ -1,7 +1,10 @@
 package stock_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -96,6 +99,41 @@ func mountOurs(t *testing.T, r repo, url string) string {
 	t.Helper()
 	dir, _ := rig.Cell(t, bin, nil, "--url", url, "--name", repoName, "--key", r.publicKey())
 	return dir
+}
+
+// list lists a mount without what trees say of themselves: the stock client
+// lists those attributes, ours answers them only.
+func list(t *testing.T, tools rig.Tools, root string) string {
+	t.Helper()
+	file := tools.List(t, root)
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	for line := range bytes.Lines(raw) {
+		var entry map[string]any
+		d := json.NewDecoder(bytes.NewReader(line))
+		d.UseNumber()
+		if err := d.Decode(&entry); err != nil {
+			t.Fatal(err)
+		}
+		if attrs, ok := entry["xattrs"].(map[string]any); ok {
+			maps.DeleteFunc(attrs, func(name string, _ any) bool { return strings.HasPrefix(name, "user.rootstock.") })
+			if len(attrs) == 0 {
+				delete(entry, "xattrs")
+			}
+		}
+		line, err := json.Marshal(entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(append(out, line...), '\n')
+	}
+	if err := os.WriteFile(file, out, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // xattr reads an attribute, or fails the test.

@@ -31,15 +31,15 @@ func TestOursWithStock(t *testing.T) {
 
 			theirs := mountStock(t, zero, zero.url)
 			ours := mountOurs(t, zero, zero.url)
-			want := tools.List(t, theirs.dir)
-			tools.Same(t, "stratum 0: stock client (A), ours (B)", want, tools.List(t, ours))
+			want := list(t, tools, theirs.dir)
+			tools.Same(t, "stratum 0: stock client (A), ours (B)", want, list(t, tools, ours))
 			sameMagic(t, theirs.dir, ours)
 			theirs.fsck(t)
 
 			theirs = mountStock(t, one, one.url)
-			tools.Same(t, "stock client: stratum 0 (A), stratum 1 (B)", want, tools.List(t, theirs.dir))
+			tools.Same(t, "stock client: stratum 0 (A), stratum 1 (B)", want, list(t, tools, theirs.dir))
 			theirs.fsck(t)
-			tools.Same(t, "stratum 1: stock client (A), ours (B)", want, tools.List(t, mountOurs(t, one, one.url)))
+			tools.Same(t, "stratum 1: stock client (A), ours (B)", want, list(t, tools, mountOurs(t, one, one.url)))
 		})
 	}
 }
@@ -56,7 +56,7 @@ func TestZstdWithStock(t *testing.T) {
 	one.check(t, reflog)
 	sameObjects(t, zero.dir, one.dir)
 	tools.Same(t, "our client: stratum 0 (A), stratum 1 (B)",
-		tools.List(t, mountOurs(t, zero, zero.url)), tools.List(t, mountOurs(t, one, one.url)))
+		list(t, tools, mountOurs(t, zero, zero.url)), list(t, tools, mountOurs(t, one, one.url)))
 	theirs := mountStock(t, one, one.url)
 	if _, err := os.ReadFile(filepath.Join(theirs.dir, "rootfs/demo/1/etc/text")); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the stock client reads a zstd file: %v", err)

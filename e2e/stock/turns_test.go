@@ -59,15 +59,15 @@ func TestTurns(t *testing.T) {
 
 	theirs := mountStock(t, r, r.url)
 	ours := mountOurs(t, r, r.url)
-	want := tools.List(t, theirs.dir)
-	tools.Same(t, "stock client (A), ours (B)", want, tools.List(t, ours))
+	want := list(t, tools, theirs.dir)
+	tools.Same(t, "stock client (A), ours (B)", want, list(t, tools, ours))
 	for _, path := range []string{"/rootfs/demo/1/etc/motd", "/rootfs/demo/3/etc/motd", "/stock/one/etc/motd", "/made/by/sync/chunked"} {
 		if _, err := os.Stat(ours + path); err != nil {
 			t.Errorf("after everybody's turn: %v", err)
 		}
 	}
 	const snapshot = "/.cvmfs/snapshots/ingested"
-	tools.Same(t, "a snapshot: stock client (A), ours (B)", tools.List(t, theirs.dir+snapshot), tools.List(t, ours+snapshot))
+	tools.Same(t, "a snapshot: stock client (A), ours (B)", list(t, tools, theirs.dir+snapshot), list(t, tools, ours+snapshot))
 	if _, err := os.Stat(ours + snapshot + "/rootfs/demo/2"); err == nil {
 		t.Error("the snapshot shows what was published after it")
 	}
@@ -103,7 +103,7 @@ func TestStockMade(t *testing.T) {
 	publish(t, r, "1", source(t, 1))
 	r.check(t, r.reflogChecksum(t))
 	theirs := mountStock(t, r, r.url)
-	tools.Same(t, "stock client (A), ours (B)", tools.List(t, theirs.dir), tools.List(t, mountOurs(t, r, r.url)))
+	tools.Same(t, "stock client (A), ours (B)", list(t, tools, theirs.dir), list(t, tools, mountOurs(t, r, r.url)))
 	theirs.fsck(t)
 	x = newTurn(t, r)
 	x.ingest("stock", source(t, 4))

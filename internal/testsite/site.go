@@ -13,6 +13,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,6 +30,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher"
+	"github.com/rootstock-cf/rootstock/publisher/ingest"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
 	"github.com/rootstock-cf/rootstock/store/local"
@@ -171,6 +173,16 @@ type Entry struct {
 func File(name, text string) Entry {
 	return Entry{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, ModTime: time.Unix(1e9, 5)}, []byte(text)}
 }
+
+// Large is content that is stored in two chunks, and hardly longer than what is
+// stored in one.
+var Large = sync.OnceValue(func() string {
+	b := make([]byte, ingest.DefaultChunking.Min+256<<10)
+	for seed := byte(0); seed == 0 || ingest.DefaultChunking.Cut(b) == len(b); seed++ {
+		rand.NewChaCha8([32]byte{seed}).Read(b)
+	}
+	return string(b)
+})
 
 // Link is a symbolic link.
 func Link(name, target string) Entry {

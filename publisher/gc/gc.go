@@ -6,7 +6,7 @@
 // prefix by prefix, against that sorted stream. Memory is bounded whatever the
 // repository holds. It is exclusive with publishing through the store's lock,
 // and nothing younger than the grace period is ever deleted, nor a revision
-// that somebody may have begun to use within it (docs/design/collection.md).
+// that somebody may have begun to use within it (docs/design/maintenance.md).
 package gc
 
 import (

@@ -113,12 +113,18 @@ func (c *collector) markTrunk(ctx context.Context, log []reflog.Ref) error {
 		}
 		h = prev
 	}
+	// Publishing lists the revision it replaces anew, so times come twice: of
+	// those that are too old, all of the youngest time stay.
+	limit, ended := int64(0), false
 	for _, ref := range rootsOf(log) {
+		if ended && ref.Timestamp < limit {
+			break
+		}
 		if err := c.keep(ctx, ref.Hash, 0, false); err != nil {
 			return err
 		}
 		if ref.Timestamp < c.since.Unix() {
-			break
+			limit, ended = ref.Timestamp, true
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func OpenImage(ctx context.Context, spec string, o Options) (*Source, error) {
 	}
 	transport, rest, found := strings.Cut(spec, ":")
 	if !found {
-		return nil, fmt.Errorf("%w: image %q begins with none of docker://, oci:, oci-archive:, docker-archive:", ErrUnsupported, spec)
+		return nil, fmt.Errorf("%w: image %q must begin with docker://, oci:, oci-archive: or docker-archive: and say what", ErrUnsupported, spec)
 	}
 	s := &Source{Kind: KindImage}
 	r := resolver{spec: spec, platform: *platform, options: o, source: s}

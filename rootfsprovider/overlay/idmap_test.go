@@ -12,7 +12,7 @@ import (
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
-// guardian maps root alone elsewhere (CF-CONTRACT 2).
+// guardian maps root alone elsewhere (docs/garden.md 2).
 var guardian = overlay.Mapping{
 	UIDs: []overlay.IDRange{{0, 4294967294, 1}, {1, 1, 4294967293}},
 	GIDs: []overlay.IDRange{{0, 4294967294, 1}, {1, 1, 4294967293}},

@@ -21,6 +21,7 @@ import (
 // frees goes back to the host.
 type Loop struct {
 	Images string // directory, created if need be
+	Pool   Pool   // of file systems made ahead; zero for none
 }
 
 const (
@@ -50,7 +51,11 @@ func (l Loop) Prepare(ctx context.Context, dir string, limit int64) error {
 	if err := os.MkdirAll(l.Images, 0o700); err != nil {
 		return fmt.Errorf("write layer: %w", err)
 	}
-	if err := makeImage(ctx, image, limit); err != nil {
+	taken, err := l.Pool.take(image, limit)
+	if err == nil && !taken {
+		err = makeImage(ctx, image, limit)
+	}
+	if err != nil {
 		return fmt.Errorf("write layer %s: %w", image, err)
 	}
 	if err := mountImage(image, dir); err != nil {

@@ -40,11 +40,12 @@ type Backends struct {
 	loop    Loop
 }
 
-// For returns the backends of store. They keep their own state below it.
-func For(store string) Backends {
+// For returns the backends of store. They keep their own state below it. pool
+// is how many file systems are made ahead for each limit; 0 for none.
+func For(store string, pool int) Backends {
 	return Backends{
 		project: Project{IDs: filepath.Join(store, "projects")},
-		loop:    Loop{Images: filepath.Join(store, "images")},
+		loop:    Loop{Images: filepath.Join(store, "images"), Pool: Pool{filepath.Join(store, "pool"), pool}},
 	}
 }
 
@@ -67,6 +68,15 @@ func (b Backends) Named(name string) (Quota, error) {
 	}
 	return nil, fmt.Errorf("quota %q is not one of project, loop", name)
 }
+
+// Fill makes file systems ahead, if that was asked for.
+func (b Backends) Fill(ctx context.Context) error { return b.loop.Pool.Fill(ctx) }
+
+// Drain removes what was made ahead and is no longer wanted.
+func (b Backends) Drain(ctx context.Context) error { return b.loop.Pool.Drain(ctx) }
+
+// Wanting reports whether Fill has something to do.
+func (b Backends) Wanting() bool { return b.loop.Pool.Wanting() }
 
 // Remove takes away whatever backend bounded dir, for which nobody has to
 // remember it.

@@ -165,7 +165,7 @@ func TestLoopFindsMkfs(t *testing.T) {
 
 func TestProbe(t *testing.T) {
 	// tmpfs has no project quotas anywhere.
-	b := quota.For(t.TempDir())
+	b := quota.For(t.TempDir(), 0)
 	if q, name := b.Probe("/dev/shm"); name != quota.NameLoop {
 		t.Errorf("Probe = %T %s", q, name)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -139,7 +140,7 @@ func (n *names) forget(name string) {
 // listShard asks for the names below data/xx.
 func (s *Store) listShard(ctx context.Context, xx byte) (map[key]int64, error) {
 	sizes := map[key]int64{}
-	err := s.list(ctx, fmt.Sprintf("data/%02x/", xx), func(name string, size int64) error {
+	err := s.list(ctx, fmt.Sprintf("data/%02x/", xx), func(name string, size int64, _ time.Time) error {
 		if k, ok := keyOf(name); ok {
 			sizes[k] = size
 		}
@@ -150,6 +151,11 @@ func (s *Store) listShard(ctx context.Context, xx byte) (map[key]int64, error) {
 
 // List calls yield for each name that starts with prefix.
 func (s *Store) List(ctx context.Context, prefix string, yield func(name string, size int64) error) error {
+	return s.ListAged(ctx, prefix, func(name string, size int64, _ time.Time) error { return yield(name, size) })
+}
+
+// ListAged is List with the times at which the bucket got the objects.
+func (s *Store) ListAged(ctx context.Context, prefix string, yield func(name string, size int64, put time.Time) error) error {
 	if p := strings.TrimSuffix(prefix, "/"); p != "" || prefix != "" {
 		if err := store.CheckName(p); err != nil {
 			return fmt.Errorf("list: %w", err)
@@ -158,7 +164,7 @@ func (s *Store) List(ctx context.Context, prefix string, yield func(name string,
 	return s.list(ctx, prefix, yield)
 }
 
-func (s *Store) list(ctx context.Context, prefix string, yield func(name string, size int64) error) error {
+func (s *Store) list(ctx context.Context, prefix string, yield func(name string, size int64, put time.Time) error) error {
 	leave, err := s.turn(ctx, "list "+prefix)
 	if err != nil {
 		return err
@@ -175,7 +181,7 @@ func (s *Store) list(ctx context.Context, prefix string, yield func(name string,
 		if !ok || store.CheckName(name) != nil {
 			continue // ours, or nobody's
 		}
-		if err := yield(name, e.Size); err != nil {
+		if err := yield(name, e.Size, e.LastModified); err != nil {
 			return err
 		}
 	}

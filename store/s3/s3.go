@@ -38,9 +38,10 @@ import (
 )
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Lister  = (*Store)(nil)
-	_ store.Deleter = (*Store)(nil)
+	_ store.Store      = (*Store)(nil)
+	_ store.Lister     = (*Store)(nil)
+	_ store.AgedLister = (*Store)(nil)
+	_ store.Deleter    = (*Store)(nil)
 )
 
 var (

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rootstock-cf/rootstock/store"
 )
@@ -61,6 +62,9 @@ func testList(t *testing.T, s store.Store) {
 	if err := unlock(); err != nil {
 		t.Error(err)
 	}
+	if aged, ok := s.(store.AgedLister); ok {
+		testListAged(t, aged, all)
+	}
 	enough := errors.New("enough")
 	calls := 0
 	if err := l.List(t.Context(), "data/", func(string, int64) error { calls++; return enough }); !errors.Is(err, enough) || calls != 1 {
@@ -70,6 +74,26 @@ func testList(t *testing.T, s store.Store) {
 		if err := l.List(t.Context(), prefix, func(name string, _ int64) error { return nil }); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("List(%q): %v, want fs.ErrInvalid", prefix, err)
 		}
+	}
+}
+
+// testListAged compares with what List says. Nothing can be younger than it is,
+// but for the difference of two clocks, or have no age at all.
+func testListAged(t *testing.T, l store.AgedLister, want map[string]int64) {
+	t.Helper()
+	got := map[string]int64{}
+	err := l.ListAged(t.Context(), "", func(name string, size int64, put time.Time) error {
+		got[name] = size
+		if age := time.Since(put); age > 24*time.Hour || age < -time.Hour {
+			t.Errorf("%s was put at %s", name, put)
+		}
+		return nil
+	})
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("ListAged names %v, want %v; %v", got, want, err)
+	}
+	if err := l.ListAged(t.Context(), "../", func(string, int64, time.Time) error { return nil }); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("ListAged of a bad prefix: %v", err)
 	}
 }
 

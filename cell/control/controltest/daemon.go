@@ -25,11 +25,14 @@ type Daemon struct {
 	trees map[string]control.Lower
 	pins  map[string]control.Container
 	stop  func()
+	asked []control.PullRequest
+	allow func(control.PullRequest) error
 }
 
 var (
 	_ control.Lowers   = (*Daemon)(nil)
 	_ control.Reporter = (*Daemon)(nil)
+	_ control.Asker    = (*Daemon)(nil)
 )
 
 // Start serves trees, keyed by reference, until the test ends.
@@ -55,7 +58,7 @@ func (d *Daemon) Restart(t testing.TB) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- (&control.Server{Lowers: d, Reports: d}).Serve(ctx, l) }()
+	go func() { ended <- (&control.Server{Lowers: d, Reports: d, Asks: d}).Serve(ctx, l) }()
 	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -97,6 +100,38 @@ func (d *Daemon) Release(_ context.Context, handle string) error {
 	defer d.mu.Unlock()
 	delete(d.pins, handle)
 	return nil
+}
+
+// Add serves more trees.
+func (d *Daemon) Add(trees map[string]control.Lower) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.Copy(d.trees, trees)
+}
+
+// Allow makes f the registries' answer; without it, they deny everything.
+func (d *Daemon) Allow(f func(control.PullRequest) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.allow = f
+}
+
+// Asked returns what registries were asked.
+func (d *Daemon) Asked() []control.PullRequest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked)
+}
+
+// MayPull implements control.Asker.
+func (d *Daemon) MayPull(_ context.Context, r control.PullRequest) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, r)
+	if d.allow == nil {
+		return fmt.Errorf("%w: nobody may", control.ErrDenied)
+	}
+	return d.allow(r)
 }
 
 // Status implements control.Reporter.

@@ -98,14 +98,12 @@ func table[T any](cmd *cobra.Command, asJSON bool, heading string, list []T, row
 	return nil
 }
 
-// someArgs wants at least one argument.
-func someArgs(name string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return misuse(cmd, "%s takes at least one %s", cmd.CommandPath(), name)
-		}
-		return nil
+// somePaths wants at least one argument.
+func somePaths(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return misuse(cmd, "%s takes at least one PATH or REFERENCE", cmd.CommandPath())
 	}
+	return nil
 }
 
 func when(t *time.Time) string {

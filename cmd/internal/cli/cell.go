@@ -22,7 +22,6 @@ func NewCell() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rootstock-cell",
 		Short: "Show repositories on a cell",
-		Args:  cobra.NoArgs,
 	}
 	cmd.PersistentFlags().String(configFlag, "", "directory of a stock client's configuration, such as /etc/cvmfs; what flags say goes before it")
 	cmd.AddCommand(
@@ -43,6 +42,7 @@ func NewCell() *cobra.Command {
 		newProxies(),
 		newCellExplain(),
 		newDrain(),
+		newFetchLayer(),
 	)
 	return cmd
 }

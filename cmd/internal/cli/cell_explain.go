@@ -16,7 +16,7 @@ func newCellExplain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain PATH|REFERENCE...",
 		Short: "Say where a file comes from and whether it is here",
-		Args:  someArgs("PATH or REFERENCE"),
+		Args:  somePaths,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var list []cell.Explained
 			if err := a.do(cmd.Context(), cell.CallExplain, cell.Paths{Paths: args}, &list); err != nil {

@@ -11,7 +11,7 @@ func newPin() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pin PATH|REFERENCE...",
 		Short: "Keep what lies below a path in the cache as long as anything can go instead",
-		Args:  someArgs("PATH or REFERENCE"),
+		Args:  somePaths,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var list []cell.FixedPin
 			if err := a.do(cmd.Context(), cell.CallPin, cell.Paths{Paths: args}, &list); err != nil {

@@ -11,7 +11,7 @@ func newUnpin() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unpin PATH|REFERENCE...",
 		Short: "Take back a pin",
-		Args:  someArgs("PATH or REFERENCE"),
+		Args:  somePaths,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var list []cell.FixedPin
 			if err := a.do(cmd.Context(), cell.CallUnpin, cell.Paths{Paths: args}, &list); err != nil {

@@ -14,7 +14,7 @@ func newWarm() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "warm PATH|REFERENCE...",
 		Short: "Fetch all that lies below a path into the cache",
-		Args:  someArgs("PATH or REFERENCE"),
+		Args:  somePaths,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var done cell.Warmed
 			err := a.long(cmd, cell.CallWarm, cell.Paths{Paths: args}, &done, func(raw json.RawMessage) string {

@@ -20,9 +20,9 @@ func NewRootstock() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rootstock",
 		Short: "Publish root file systems and images into a CernVM-FS repository",
-		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
+	cmd.AddCommand(newThinTar())
 	cmd.AddCommand(newTag(), newRollback(), newHistory())
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newDiff(), newExplain())

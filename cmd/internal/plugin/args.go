@@ -16,9 +16,11 @@ var errUsage = errors.New("usage")
 type call struct {
 	config       string
 	command      string
-	uri, handle  string
-	diskLimit    int64 // bytes, 0 for none
+	uri, handle  string // handle is a directory for thin-tars
+	diskLimit    int64  // bytes, 0 for none
 	excludeImage bool
+	username     string
+	password     string
 }
 
 // commands and what they take besides flags.
@@ -31,12 +33,17 @@ var commands = []struct {
 	{"stats", []string{"<handle>"}},
 	{"capacity", nil},
 	{"gc", nil},
+	{"thin-tars", []string{"<directory>"}},
+	{fillPool, nil},
 }
 
-const usage = "rootstock-plugin [--config FILE] create [--disk-limit-size-bytes N [--exclude-image-from-quota]] " +
-	"[--username U] [--password P] <uri> <handle> | delete <handle> | stats <handle> | capacity | gc"
+// fillPool is what the plugin starts by itself, in the background.
+const fillPool = "fill-pool"
 
-// parseArgs reads Garden's command line (CF-CONTRACT 1): flags as "--flag
+const usage = "rootstock-plugin [--config FILE] create [--disk-limit-size-bytes N [--exclude-image-from-quota]] " +
+	"[--username U] [--password P] <uri> <handle> | delete <handle> | stats <handle> | capacity | gc | thin-tars <directory>"
+
+// parseArgs reads Garden's command line (docs/garden.md 1): flags as "--flag
 // value" or "--flag=value", anywhere. A library for it would cost more than
 // the whole start of the process.
 func parseArgs(args []string) (call, error) {
@@ -90,12 +97,15 @@ func (c *call) set(flag, value string) error {
 		if err != nil || c.diskLimit < 0 {
 			return fmt.Errorf("%w: %s is not a number of bytes", errUsage, flag)
 		}
+	case "--username":
+		c.username = value
+	case "--password":
+		c.password = value
 	case "--exclude-image-from-quota":
 		if c.excludeImage, err = strconv.ParseBool(value); err != nil {
 			return fmt.Errorf("%w: %s is neither true nor false", errUsage, flag)
 		}
 	}
-	// Credentials are for a registry; published trees need none.
 	return nil
 }
 

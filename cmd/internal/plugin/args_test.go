@@ -14,13 +14,15 @@ func TestParseArgs(t *testing.T) {
 		"stats h --config f":        {command: "stats", handle: "h", config: "f"},
 		"capacity":                  {command: "capacity"},
 		"gc":                        {command: "gc"},
-		"create --username u1 u h":  {command: "create", uri: "u", handle: "h"},
-		"create --password --x u h": {command: "create", uri: "u", handle: "h"},
+		"thin-tars /d":              {command: "thin-tars", handle: "/d"},
+		"create --username u1 u h":  {command: "create", uri: "u", handle: "h", username: "u1"},
+		"create --password --x u h": {command: "create", uri: "u", handle: "h", password: "--x"},
 		"create -- --u --h":         {command: "create", uri: "--u", handle: "--h"},
 		"delete -h":                 {command: "delete", handle: "-h"},
 		"create --password= u h":    {command: "create", uri: "u", handle: "h"},
 		"--config f create --disk-limit-size-bytes 7 --exclude-image-from-quota --username a --password b u h": {
 			command: "create", uri: "u", handle: "h", config: "f", diskLimit: 7, excludeImage: true,
+			username: "a", password: "b",
 		},
 		"create --disk-limit-size-bytes=7 --exclude-image-from-quota=false u h": {
 			command: "create", uri: "u", handle: "h", diskLimit: 7,

@@ -10,7 +10,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cmd/internal/lager"
@@ -43,7 +46,12 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return nil, err
 		}
 		log = slog.New(lager.New(stderr, source, level))
-		return run(ctx, c, rootfsprovider.New(conf, &control.Client{Socket: conf.Socket}, log))
+		p := rootfsprovider.New(conf, &control.Client{Socket: conf.Socket}, log)
+		doc, err := run(ctx, c, p)
+		if c.command == "create" && err == nil && p.PoolWanting() {
+			background(log, c.config)
+		}
+		return doc, err
 	}()
 	if err == nil && doc != nil {
 		err = printDocument(stdout, doc)
@@ -70,6 +78,7 @@ func run(ctx context.Context, c call, p *rootfsprovider.Provider) (any, error) {
 	case "create":
 		return p.Create(ctx, rootfsprovider.Request{
 			URI: c.uri, Handle: c.handle, DiskLimit: c.diskLimit, ExcludeImage: c.excludeImage,
+			Username: c.username, Password: c.password,
 		})
 	case "delete":
 		return nil, p.Delete(ctx, c.handle)
@@ -77,6 +86,16 @@ func run(ctx context.Context, c call, p *rootfsprovider.Provider) (any, error) {
 		return p.Stats(ctx, c.handle)
 	case "capacity":
 		return p.Capacity()
+	case "thin-tars":
+		written, err := p.WriteThinTars(c.handle)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			Stacks []string `json:"stacks"`
+		}{append([]string{}, written...)}, nil
+	case fillPool:
+		return nil, p.FillPool(ctx)
 	}
 	cleaned, err := p.GC(ctx)
 	if err != nil {
@@ -85,6 +104,23 @@ func run(ctx context.Context, c call, p *rootfsprovider.Provider) (any, error) {
 	return struct {
 		Cleaned []string `json:"cleaned"`
 	}{append([]string{}, cleaned...)}, nil
+}
+
+// background starts the plugin once more, for what nobody should wait for.
+func background(log *slog.Logger, config string) {
+	args := []string{fillPool}
+	if config != "" {
+		args = append(args, "--config", config)
+	}
+	self, err := os.Executable()
+	if err == nil {
+		cmd := exec.Command(self, args...) // #nosec G204 -- ourselves
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		err = cmd.Start()
+	}
+	if err != nil {
+		log.Error("filling the pool of write layers", "error", err.Error())
+	}
 }
 
 func printDocument(w io.Writer, doc any) error {

@@ -27,7 +27,7 @@ func transpiled(src []byte) ([]byte, error) {
 	defer tls.Close()
 	bound := z.XcompressBound(tls, z.ULong(len(src)))
 	const word = 8
-	mem := libc.Xmalloc(tls, libc.Tsize_t(word+uint64(bound)+uint64(len(src))))
+	mem := libc.Xmalloc(tls, word+bound+uint64(len(src)))
 	if mem == 0 {
 		return nil, fmt.Errorf("reference: no memory for %d bytes", len(src))
 	}
