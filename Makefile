@@ -30,7 +30,7 @@ demo: deps build
 # Breaks servers, proxies, names, disks and processes under a mounted cell, and
 # prints what became of it (docs/faults.md).
 fault: deps
-	@unshare --mount --propagation private -- $(GO) test -count=1 -timeout 5m ./e2e/fault -table
+	@cd e2e/fault && unshare --mount --propagation private -- $(GO) test -count=1 -timeout 5m -table
 
 bench: deps build
 	@e2e/bench/bench.sh

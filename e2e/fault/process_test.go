@@ -27,7 +27,7 @@ const daemonConfig = "ROOTSTOCK_FAULT_DAEMON"
 func runDaemon(file string) int {
 	o, err := config.Load(file)
 	if err == nil {
-		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		var c *cell.Cell
