@@ -165,7 +165,7 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 		c.mounts = append(c.mounts, m)
 	}
 	if len(c.mounts) == 0 || ctx.Err() != nil {
-		return nil, errors.Join(failures...)
+		return nil, errors.Join(append(failures, ctx.Err())...)
 	}
 	for name, err := range c.failed {
 		o.Log.Error("repository is not mounted, trying again", "repository", name, "error", err)
