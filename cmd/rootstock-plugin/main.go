@@ -4,7 +4,7 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Rootstock-plugin is Garden's image plugin: create, delete, stats, capacity
+// Command rootstock-plugin is Garden's image plugin: create, delete, stats, capacity
 // (docs/garden.md 1), and gc.
 package main
 
