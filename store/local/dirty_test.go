@@ -195,7 +195,7 @@ func TestFailedSync(t *testing.T) {
 func TestHelperProcess(t *testing.T) {
 	dir := os.Getenv("ROOTSTOCK_TEST_PUBLISHER")
 	if dir == "" {
-		t.Skip("run by other tests only")
+		return // nobody's publisher
 	}
 	s := reopen(t, dir)
 	if _, err := s.Lock(t.Context(), "helper 42"); err != nil {
