@@ -28,19 +28,26 @@ func (d *DB) checkSchema() error {
 }
 
 // Columns returns the names of a table's columns in lower case, nothing for a
-// table that is not there. Generated columns are refused.
+// table that is not there. Generated columns are refused. table is a constant
+// of this module: a PRAGMA takes no parameters. The table-valued function of
+// that name would, and was once seen to return no rows for a table that is
+// there.
 func (d *DB) Columns(table string) (map[string]bool, error) {
+	stmt, _, err := d.conn.PrepareTransient("PRAGMA table_xinfo(" + table + ")")
+	if err != nil {
+		return nil, d.wrap(err)
+	}
+	defer stmt.Finalize() //nolint:errcheck // repeats the error of Step
+	const name, hidden = 1, 6
 	cols := map[string]bool{}
-	err := d.Query("SELECT name, hidden FROM pragma_table_xinfo(?)",
-		func(s *sqlite.Stmt) { s.BindText(1, table) },
-		func(r *Rows) error {
-			name := r.Text(0, 256)
-			if r.Int(1) != 0 {
-				return fmt.Errorf("%w: column %q of table %s is computed", d.invalid, name, table)
-			}
-			cols[strings.ToLower(name)] = true
-			return nil
-		})
+	err = d.Run(stmt, nil, func(r *Rows) error {
+		column := r.Text(name, 256)
+		if r.Int(hidden) != 0 {
+			return fmt.Errorf("%w: column %q of table %s is computed", d.invalid, column, table)
+		}
+		cols[strings.ToLower(column)] = true
+		return nil
+	})
 	return cols, err
 }
 
