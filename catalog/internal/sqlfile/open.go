@@ -120,10 +120,11 @@ func (d *DB) open(name string, flags sqlite.OpenFlags, pragmas string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), openLimit)
 	defer cancel()
 	conn.SetInterrupt(ctx.Done())
-	err = conn.SetDefensive(true)
-	if err == nil {
-		err = execute(conn, "PRAGMA trusted_schema=off; PRAGMA cell_size_check=on; PRAGMA mmap_size=0; "+pragmas)
-	}
+	// Not SetDefensive: it hands SQLite one argument where two are read, and
+	// the missing one is an address that is then written to. What it would
+	// guard against, statements from outside, does not exist here, and
+	// checkSchema refuses all but plain tables and indexes.
+	err = execute(conn, "PRAGMA trusted_schema=off; PRAGMA cell_size_check=on; PRAGMA mmap_size=0; "+pragmas)
 	if err == nil {
 		err = d.checkSchema()
 	}
