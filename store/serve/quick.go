@@ -163,6 +163,9 @@ func parseQuick(p []byte) (r quickRequest, ok bool) {
 	default:
 		return r, false
 	}
+	if len(target) == 0 || target[0] != '/' {
+		return r, false
+	}
 	for _, c := range target {
 		if !isPlain(c) && c != '/' {
 			return r, false

@@ -363,6 +363,7 @@ func TestQuickNeedsADirectory(t *testing.T) {
 func FuzzQuick(f *testing.F) {
 	f.Add([]byte("GET /data/ab/cd HTTP/1.1\r\nHost: x\r\n\r\n"))
 	f.Add([]byte("GET /a HTTP/1.0\r\nConnection: keep-alive\r\nVia: \tb\r\n\r\n"))
+	f.Add([]byte("GET  HTTP/1.0\r\nConneCtion:keep-Alive\r\n\r\n"))
 	f.Add([]byte("GET /a HTTP/1.1\nHost: x\n\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		target, quick, whole := serve.ParseQuick(p)
