@@ -92,6 +92,9 @@ func (t *taken) own(src *source.Source) (map[string][]byte, error) {
 	if src.Config != nil {
 		own[imageFile], err = describe(src, t.id)
 	}
+	if src.Receipt != nil {
+		own[ReceiptNote] = src.Receipt
+	}
 	return own, err
 }
 

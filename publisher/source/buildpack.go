@@ -183,4 +183,3 @@ func (z *zipped) add(t *tar.Writer, r *zipfile.Reader, f *zipfile.File, buf []by
 	_, err := io.CopyBuffer(struct{ io.Writer }{t}, r.Open(f), buf)
 	return err
 }
-

@@ -201,15 +201,42 @@ func (a *Archive) place(f *File, end int64) error {
 	if err := extra(rest[names:]).zip64(&size, &packed, &offset); err != nil {
 		return err
 	}
-	const late = 1 << 3 // sizes and checksum stand behind the content
 	sizes := packed == f.packed && size == f.Size && le.Uint32(b[14:]) == f.crc
-	if le.Uint16(b[6:])&late != 0 {
+	behind := le.Uint16(b[6:])&late != 0
+	if behind {
 		sizes = (packed == f.packed || packed == 0) && (size == f.Size || size == 0) && (le.Uint32(b[14:]) == f.crc || le.Uint32(b[14:]) == 0)
 	}
 	name := bytes.TrimSuffix(rest[:names], []byte("/"))
-	const secret = 1
-	if string(name) != f.Name || le.Uint16(b[8:]) != f.method || (le.Uint16(b[6:])^f.flags)&secret != 0 || !sizes {
+	if string(name) != f.Name || le.Uint16(b[8:]) != f.method || (le.Uint16(b[6:])^f.flags)&secret != 0 || f.flags&late != 0 && !behind || !sizes {
 		return fmt.Errorf("%w: the header in front of it says something else than the archive's list", ErrHostile)
 	}
+	if behind {
+		return a.checkDescriptor(f, end)
+	}
 	return nil
+}
+
+// Flags of an entry (APPNOTE 4.4.4).
+const (
+	secret = 1      // it is encrypted
+	late   = 1 << 3 // sizes and checksum stand behind the content
+)
+
+// checkDescriptor compares the record behind a content with the list (APPNOTE
+// 4.3.9). Its signature may be missing, its sizes may have 32 or 64 bits.
+func (a *Archive) checkDescriptor(f *File, end int64) error {
+	const signature, most = 0x08074b50, 24
+	b := make([]byte, min(most, end-f.data-f.packed))
+	if err := readAt(a.in, b, f.data+f.packed); err != nil {
+		return err
+	}
+	fits := func(b []byte) bool {
+		return len(b) >= 12 && le.Uint32(b) == f.crc &&
+			(int64(le.Uint32(b[4:])) == f.packed && int64(le.Uint32(b[8:])) == f.Size ||
+				len(b) >= 20 && le.Uint64(b[4:]) == uint64(f.packed) && le.Uint64(b[12:]) == uint64(f.Size)) //nolint:gosec // positive
+	}
+	if fits(b) || len(b) >= 4 && le.Uint32(b) == signature && fits(b[4:]) {
+		return nil
+	}
+	return fmt.Errorf("%w: the record behind it says something else than the archive's list", ErrHostile)
 }
