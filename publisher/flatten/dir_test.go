@@ -113,7 +113,9 @@ func TestDirRefuses(t *testing.T) {
 		}, "trusted.overlay.redirect would steer the overlay"},
 		"overlay whiteout": {func(d string) error { return unix.Mknod(d+"/w", unix.S_IFCHR, 0) }, "0:0 hides the name"},
 		"a catalog's mark": {func(d string) error { return os.WriteFile(d+"/.cvmfscatalog", nil, 0o644) }, "CernVM-FS marks"},
-		"a mount":          {func(d string) error { return errors.Join(os.Mkdir(d+"/m", 0o755), unix.Mount("none", d+"/m", "tmpfs", 0, "")) }, `"m": unsupported: another file system is mounted there`},
+		"a mount": {func(d string) error {
+			return errors.Join(os.Mkdir(d+"/m", 0o755), unix.Mount("none", d+"/m", "tmpfs", 0, ""))
+		}, `"m": unsupported: another file system is mounted there`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if os.Getuid() != 0 {
