@@ -52,7 +52,7 @@ func odd(t *testing.T, root string) []string {
 	do(unix.Lchown(in("absolute"), 7, 8))
 	sparse, err := os.Create(in("sparse"))
 	do(err)
-	_, err = sparse.WriteAt([]byte("end"), 10<<20)
+	_, err = sparse.WriteAt([]byte("end"), 1<<20)
 	do(err, sparse.Close())
 	set := func(name, attr, value string) { t.Helper(); do(unix.Lsetxattr(in(name), attr, []byte(value), 0)) }
 	set("a", "user.dir", "on a directory")

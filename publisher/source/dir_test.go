@@ -35,6 +35,13 @@ func TestDirChanges(t *testing.T) {
 			}
 			return err
 		}, `"d/2 slow": it changed`},
+		"overwritten in secret": {func(d string) error {
+			st, err := os.Stat(d + "/d/2 slow")
+			if err == nil {
+				err = os.WriteFile(d+"/d/2 slow", bytes.Repeat([]byte("y"), slow), 0)
+			}
+			return errors.Join(err, os.Chtimes(d+"/d/2 slow", st.ModTime(), st.ModTime()))
+		}, `"d/2 slow": it changed`},
 		"truncated":          {func(d string) error { return os.Truncate(d+"/d/2 slow", 10) }, `"d/2 slow": it changed`},
 		"mode":               {func(d string) error { return os.Chmod(d+"/d/2 slow", 0o600) }, `"d/2 slow": it changed`},
 		"removed":            {func(d string) error { return os.Remove(d + "/d/3") }, `"d/3": it changed`},
