@@ -50,7 +50,7 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	t := &taken{in: in}
 	found := packages.New()
-	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{Watch: watch(found)})
+	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{Watch: watch(found), Memory: p.memory()})
 	if stored := in.Wait(); err == nil {
 		err = stored // otherwise it is what ended the flattening, or follows from it
 	}
@@ -67,6 +67,15 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	t.files, err = p.storeFiles(ctx, own, o)
 	return t, err
+}
+
+// memory is what earlier runs found layers to hold. It names contents only, so
+// it is of use with an index alone.
+func (p *Publisher) memory() flatten.Memory {
+	if p.o.Seen == nil || p.o.IndexDir == "" {
+		return nil
+	}
+	return p.o.Seen
 }
 
 // ingestOptions say how the repository stores contents.

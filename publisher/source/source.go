@@ -15,6 +15,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/rootstock-cf/rootstock/publisher/seen"
 )
 
 // The kinds of error a caller may want to tell apart. The texts that wrap them
@@ -104,6 +106,11 @@ type Options struct {
 	// MaxRatio bounds uncompressed : compressed bytes of a layer once it is
 	// over 256 MiB; 0 is 200.
 	MaxRatio int64
+
+	// Seen remembers files and small blobs from earlier runs; nil is no such
+	// memory. Of a file whose size, inode and times are as they were it
+	// knows the digests without reading it.
+	Seen *seen.Dir
 
 	// Platform is OS/ARCH[/VARIANT]; "" is linux/amd64.
 	Platform string

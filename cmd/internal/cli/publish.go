@@ -7,12 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rootstock-cf/rootstock/publisher"
+	"github.com/rootstock-cf/rootstock/publisher/seen"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
 )
@@ -23,6 +25,15 @@ type publishFlags struct {
 	index   string
 	workers int
 	quiet   bool
+	verify  bool
+}
+
+// seen is what earlier runs found sources to hold.
+func (f *publishFlags) seen() *seen.Dir {
+	if f.index == "" {
+		return nil
+	}
+	return seen.Open(filepath.Join(f.index, ".seen"), seen.Options{Forget: f.verify})
 }
 
 func newPublish() *cobra.Command {
@@ -39,6 +50,7 @@ func newPublish() *cobra.Command {
 	f.add(p)
 	p.StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored; safe to delete; empty for none")
 	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
+	p.BoolVar(&f.verify, "verify-source", false, "read and hash the source even where it seems unchanged since it was last published")
 	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
 	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
 	return cmd
@@ -54,7 +66,7 @@ func newPublishRootfs(f *publishFlags) *cobra.Command {
 			if err := ref.Validate(); err != nil {
 				return misuse(cmd, "%w", err)
 			}
-			src, err := source.OpenRootfs(cmd.Context(), args[2], source.Options{TempDir: f.temp})
+			src, err := source.OpenRootfs(cmd.Context(), args[2], source.Options{TempDir: f.temp, Seen: f.seen()})
 			if err != nil {
 				return fmt.Errorf("publish %s: %w", ref, err)
 			}
@@ -85,7 +97,7 @@ func newPublishImage(f *publishFlags) *cobra.Command {
 				}
 				o.Password = line
 			}
-			o.TempDir = f.temp
+			o.TempDir, o.Seen = f.temp, f.seen()
 			src, err := source.OpenImage(cmd.Context(), args[0], o)
 			if err != nil {
 				return fmt.Errorf("publish %s: %w", args[0], err)
@@ -175,7 +187,7 @@ func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.IndexDir, o.Workers = f.index, f.workers
+	o.IndexDir, o.Workers, o.Seen, o.VerifySource = f.index, f.workers, f.seen(), f.verify
 	return publisher.Open(ctx, o)
 }
 
