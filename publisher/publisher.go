@@ -158,7 +158,7 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 		return nil, false, err
 	}
 	if r == nil || p.o.VerifySource || !j.is(r) {
-		t, err := p.take(ctx, h, j.Source)
+		t, err := p.take(ctx, h, j)
 		if err != nil {
 			return nil, false, err
 		}

@@ -196,7 +196,7 @@ func TestStatus(t *testing.T) {
 		"401":          {"/manifests/", 401, source.ErrRefused, "log in", 1},
 		"403":          {"/manifests/", 403, source.ErrRefused, "log in", 1},
 		"404":          {"/manifests/", 404, source.ErrNotFound, "/app:1", 1},
-		"429":          {"/manifests/", 429, source.ErrRefused, "too many requests", 1},
+		"429":          {"/manifests/", 429, source.ErrRefused, "too many requests, after 4 tries", 4},
 		"500":          {"/manifests/", 500, nil, "500 Internal Server Error) after 4 tries", 4},
 		"503":          {"/manifests/", 503, nil, "503 Service Unavailable", 4},
 		"blob 404":     {"/blobs/", 404, source.ErrNotFound, "has no config sha256:", 1},

@@ -120,8 +120,12 @@ type Options struct {
 	// PlainHTTP lists the hosts (host or host:port, as in the image's name)
 	// that may be spoken to without TLS. Nobody else ever is.
 	PlainHTTP []string
-	// Retries is how often a request that failed in transport or with 5xx is
-	// made again, and a broken download resumed; 0 is 3, below 0 never.
+	// Mirrors are asked before the registry they mirror, in this order. What
+	// a digest names is verified whoever brings it; which digest a tag has
+	// is believed of the first that answers.
+	Mirrors []Mirror
+	// Retries is how often a request that failed in transport or with 5xx or
+	// 429 is made again, and a broken download resumed; 0 is 3, below 0 never.
 	Retries int
 	// RetryDelay is the wait before the first retry, doubled for each
 	// further one; 0 is one second.
