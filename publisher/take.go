@@ -76,6 +76,9 @@ func (p *Publisher) memory() flatten.Memory {
 	if p.o.Seen == nil || p.o.IndexDir == "" {
 		return nil
 	}
+	if p.o.VerifySource {
+		return p.o.Seen.Forgetting()
+	}
 	return p.o.Seen
 }
 

@@ -62,6 +62,13 @@ func Open(path string, o Options) *Dir {
 	return &Dir{path, o}
 }
 
+// Forgetting is the same directory with Options.Forget.
+func (d *Dir) Forgetting() *Dir {
+	o := d.o
+	o.Forget = true
+	return &Dir{d.path, o}
+}
+
 // Recall implements flatten.Memory.
 func (d *Dir) Recall(diffID string) []byte { return d.load("layer", diffID) }
 
@@ -140,6 +147,8 @@ func (d *Dir) keep(kind, key string, plain []byte) {
 		os.Remove(f.Name()) //nolint:errcheck,gosec // swept later
 		return
 	}
+	now := d.o.Now()
+	os.Chtimes(d.name(kind, key), now, now) //nolint:errcheck,gosec // as in load
 	d.sweep()
 }
 
