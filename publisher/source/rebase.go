@@ -13,6 +13,7 @@ const (
 	stackLabel     = "io.buildpacks.stack.id"
 	distroName     = "io.buildpacks.base.distro.name"
 	distroVersion  = "io.buildpacks.base.distro.version"
+	rebasable      = "io.buildpacks.rebasable"
 )
 
 // Rebase puts the layers that buildpacks made of an app on another run image,
@@ -89,6 +90,9 @@ func (c *config) fits(base *config) error {
 	if c.OS != base.OS || c.Architecture != base.Architecture || c.Variant != base.Variant {
 		return fmt.Errorf("%w: the image is for %s/%s%s, the run image for %s/%s%s; choose with --platform",
 			ErrUnsupported, c.OS, c.Architecture, c.Variant, base.OS, base.Architecture, base.Variant)
+	}
+	if c.Config.Labels[rebasable] == "false" {
+		return fmt.Errorf("%w: its builder says by the label %s that the image cannot be rebased (an extension changed its run image); build it anew from its source", ErrUnsupported, rebasable)
 	}
 	for _, label := range []string{stackLabel, distroName, distroVersion} {
 		a, b := c.Config.Labels[label], base.Config.Labels[label]

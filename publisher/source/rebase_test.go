@@ -146,6 +146,7 @@ func TestRebaseRefused(t *testing.T) {
 		"no label":      {built(t, jammy, "base", "run", "app"), run, source.ErrUnsupported, "only images that buildpacks built"},
 		"no such layer": {built(t, lifecycle("sha256:1"), "base", "run", "app"), run, source.ErrFormat, "sha256:1"},
 		"not JSON":      {built(t, map[string]string{"io.buildpacks.lifecycle.metadata": "{"}, "base", "app"), run, source.ErrFormat, "lifecycle.metadata"},
+		"not rebasable": {built(t, map[string]string{"io.buildpacks.rebasable": "false"}, "base", "app"), run, source.ErrUnsupported, "io.buildpacks.rebasable"},
 		"another stack": {built(t, lifecycle(top), "base", "run", "app"), built(t, map[string]string{"io.buildpacks.stack.id": "noble"}, "b"), source.ErrUnsupported, "noble"},
 	} {
 		if _, err := source.Rebase(open(t, tc.app), open(t, tc.onto)); !errors.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.says) {
