@@ -150,6 +150,30 @@ func TestMemoryIsACache(t *testing.T) {
 	}
 }
 
+// Publishing again with VerifySource stores what the store has lost, of images
+// as well.
+func TestVerifySourceMends(t *testing.T) {
+	s := newSite(t)
+	s.remembering()
+	s.o.VerifySource = true
+	stored, err := codec.Encode(object.Zstd, nil, []byte("precious"))
+	s.must(err)
+	name := object.Path(object.SHAKE128.Sum(stored), object.Bulk)
+	for what, src := range map[string]func() *source.Source{
+		"rootfs/x@1":               func() *source.Source { return rootfs(t, "a=precious") },
+		"images/r.example.org/x@1": func() *source.Source { return image(t, "A=1", "a=precious") },
+	} {
+		s.mustPublish(what, src())
+		s.must(s.o.Store.(store.Deleter).Delete(t.Context(), name))
+		if r := s.mustPublish(what, src()); !r.Unchanged {
+			t.Errorf("%s: %+v", what, r)
+		}
+		if _, ok, err := s.o.Store.Has(t.Context(), name); err != nil || !ok {
+			t.Errorf("%s: the object is still missing, %v", what, err)
+		}
+	}
+}
+
 // What a tag leaves behind when it moves goes when it is told to, except what a
 // channel or another tag still leads to.
 func TestRemoveUntagged(t *testing.T) {

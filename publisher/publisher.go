@@ -172,6 +172,11 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 			return nil, false, err
 		}
 		n := t.in.Counters()
+		if !changed && n.ObjectsNew > 0 { // what was lost is back, and no commit will make it last
+			if err := p.o.Store.Sync(ctx); err != nil {
+				return nil, false, err
+			}
+		}
 		r.NewObjects, r.NewBytes = n.ObjectsNew, n.BytesStored
 	}
 	if j.Reference.Kind == reference.Images {
