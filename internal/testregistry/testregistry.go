@@ -3,7 +3,7 @@
 package testregistry
 
 import (
-	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,7 +29,7 @@ func Start(t testing.TB, users string) string {
 	if err != nil {
 		t.Skip("docker-registry is not installed (apt-get install docker-registry): no real registry tried")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +43,9 @@ func Start(t testing.TB, users string) string {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var complaints bytes.Buffer
-	c := exec.Command(program, "serve", file) // #nosec G204 -- found in PATH
-	c.Env = []string{}                        // it takes REGISTRY_… for its own settings
-	c.Stderr = &complaints
+	c := exec.CommandContext(context.WithoutCancel(t.Context()), program, "serve", file) // #nosec G204 -- found in PATH
+	c.Env = []string{}                                                                   // it takes REGISTRY_… for its own settings
+	c.Stderr = os.Stderr
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -55,9 +54,8 @@ func Start(t testing.TB, users string) string {
 		c.Wait()         //nolint:errcheck,gosec // killed
 	})
 	for range 400 {
-		resp, err := http.Get("http://" + host + "/v2/") // #nosec G107 -- loopback
-		if err == nil {
-			resp.Body.Close() //nolint:errcheck,gosec // only probing
+		if in, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", host); err == nil {
+			in.Close() //nolint:errcheck,gosec // only probing
 			return host
 		}
 		time.Sleep(25 * time.Millisecond)
@@ -70,7 +68,7 @@ func Start(t testing.TB, users string) string {
 func Users(t testing.TB, user, password string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "htpasswd")
-	if out, err := exec.Command("htpasswd", "-bBc", file, user, password).CombinedOutput(); err != nil { // #nosec G204
+	if out, err := exec.CommandContext(t.Context(), "htpasswd", "-bBc", file, user, password).CombinedOutput(); err != nil { // #nosec G204
 		t.Fatalf("htpasswd: %v\n%s", err, out)
 	}
 	return file

@@ -116,18 +116,18 @@ func worthRetrying(err error) bool {
 
 // explain says what a failed request means to an operator. what and id name
 // what was asked for.
-func (r *place) explain(what, id string, err error) error {
+func (p *place) explain(what, id string, err error) error {
 	var status *transport.Error
 	var plainOnly *plainHTTPError
 	switch {
 	case errors.As(err, &status):
-		return r.explainStatus(what, id, status)
+		return p.explainStatus(what, id, status)
 	case isTimeout(err):
-		return fmt.Errorf("%s %s: %w: registry %s sent nothing for %s; try again later", what, id, ErrTruncated, r.registry, r.options.StallTimeout)
+		return fmt.Errorf("%s %s: %w: registry %s sent nothing for %s; try again later", what, id, ErrTruncated, p.registry, p.options.StallTimeout)
 	case errors.As(err, &plainOnly):
-		return fmt.Errorf("%s %s: registry %s did not answer over TLS: %w (%w)", what, id, r.registry, plainOnly, err)
+		return fmt.Errorf("%s %s: registry %s did not answer over TLS: %w (%w)", what, id, p.registry, plainOnly, err)
 	}
-	return fmt.Errorf("%s %s from registry %s: %w", what, id, r.registry, err)
+	return fmt.Errorf("%s %s from registry %s: %w", what, id, p.registry, err)
 }
 
 func isTimeout(err error) bool {
@@ -135,19 +135,19 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-func (r *place) explainStatus(what, id string, status *transport.Error) error {
+func (p *place) explainStatus(what, id string, status *transport.Error) error {
 	switch code := status.StatusCode; {
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		return fmt.Errorf("%w: registry %s refuses %s %s (%d): log in (docker login %s) or pass --username; some registries answer so too where there is no such image",
-			ErrRefused, r.registry, what, id, code, r.registry)
+			ErrRefused, p.registry, what, id, code, p.registry)
 	case code == http.StatusNotFound:
-		return fmt.Errorf("%w: registry %s has no %s %s", ErrNotFound, r.registry, what, id)
+		return fmt.Errorf("%w: registry %s has no %s %s", ErrNotFound, p.registry, what, id)
 	case code == http.StatusTooManyRequests:
 		return fmt.Errorf("%w: registry %s answers %s %s with 429, too many requests, after %d tries: log in, wait, or name a --mirror",
-			ErrRefused, r.registry, what, id, r.options.Retries+1)
+			ErrRefused, p.registry, what, id, p.options.Retries+1)
 	case code >= http.StatusInternalServerError:
 		return fmt.Errorf("%s %s: registry %s fails (%d %s) after %d tries; try again later: %w",
-			what, id, r.registry, code, http.StatusText(code), r.options.Retries+1, status)
+			what, id, p.registry, code, http.StatusText(code), p.options.Retries+1, status)
 	}
-	return fmt.Errorf("%s %s from registry %s: %w", what, id, r.registry, status)
+	return fmt.Errorf("%s %s from registry %s: %w", what, id, p.registry, status)
 }
