@@ -26,6 +26,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newThinBuildpack())
 	cmd.AddCommand(newTag(), newRollback(), newHistory())
 	cmd.AddCommand(newChannel(), newRemove())
+	cmd.AddCommand(newRebase())
 	cmd.AddCommand(newDiff(), newExplain())
 	cmd.AddCommand(newSBOM(), newAudit())
 	cmd.AddCommand(newWhitelist(), newResign())
