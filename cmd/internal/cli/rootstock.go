@@ -27,6 +27,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newDiff(), newExplain())
 	cmd.AddCommand(newSBOM(), newAudit())
+	cmd.AddCommand(newFleet())
 	cmd.AddCommand(newWhitelist(), newResign())
 	cmd.AddCommand(newCheck(), newGC())
 	cmd.AddCommand(newRecompress())
