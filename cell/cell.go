@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/cell/opened"
 	"github.com/rootstock-cf/rootstock/cell/registry"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
@@ -61,6 +63,13 @@ type Options struct {
 	// Grace is how long after a whitelist ran out its repository may still be
 	// started offline, and its trees be made ready for new containers.
 	Grace time.Duration
+	// CellName is what the cell calls itself to the fleet; "" is the host's
+	// name.
+	CellName string
+	// Garden tells which app a container belongs to; nil if nobody does.
+	Garden Properties
+	// Fleet is where the cell tells what it runs.
+	Fleet Fleet
 	Clock func() time.Time // nil is the machine's
 	Log   *slog.Logger
 }
@@ -108,6 +117,9 @@ type Cell struct {
 	o     Options
 	cache *cache.Cache
 	fixed fixedPins
+	apps  apps
+	// opened notes which contents the kernel asked for.
+	opened *opened.Notes
 
 	images  *image.Tier // nil: the tree tier
 	tierWhy string
@@ -142,13 +154,21 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("metrics at %s: %w", o.Metrics, err)
 		}
 	}
-	c := &Cell{o: o, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
+	if o.CellName == "" {
+		if o.CellName, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("name of the cell: %w; configure one", err)
+		}
+	}
+	c := &Cell{o: o, apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
 	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Log: o.Log}); err != nil {
+		return nil, err
+	}
+	if c.opened, err = openNotes(c.cache, o.Log); err != nil {
 		return nil, err
 	}
 	if err = c.chooseTier(ctx); err != nil {
@@ -215,6 +235,13 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 	}
 	if c.o.Metrics != "" {
 		serve, err := c.listenMetrics(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		g.Go(serve)
+	}
+	if c.o.Fleet.Listen != "" {
+		serve, err := c.listenFleet(ctx)
 		if err != nil {
 			return fail(err)
 		}
@@ -325,6 +352,11 @@ func (c *Cell) close() {
 	// finds it.
 	for _, m := range append(c.mounted(), c.ended...) {
 		m.repo.Close()
+	}
+	if c.opened != nil {
+		if err := c.opened.Close(); err != nil {
+			c.o.Log.Warn("notes of opened contents not closed cleanly", "error", err)
+		}
 	}
 	if c.cache != nil {
 		if err := c.cache.Close(); err != nil {

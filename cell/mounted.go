@@ -23,6 +23,7 @@ type mounted struct {
 	fs    *tree.FS
 	conn  *fusefs.Conn
 	pins  *pins
+	leads leads
 	// wake asks follow for a refresh and takes where the outcome goes.
 	wake chan chan<- error
 }
@@ -62,7 +63,7 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 	}); err != nil {
 		return nil, err
 	}
-	m.fs = tree.New(m.repo, tree.Options{})
+	m.fs = tree.New(notedView{m.repo, m.repo.Digest, c.opened}, tree.Options{})
 	if m.conn, err = fusefs.Mount(ctx, m.fs, fusefs.Options{
 		Mountpoint: r.Mountpoint, FSName: r.Name, Log: c.o.Log,
 	}); err != nil {

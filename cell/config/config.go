@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,9 +23,11 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/garden"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/store/serve"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -47,7 +50,18 @@ type file struct {
 	Timeout      duration     `yaml:"timeout"`
 	Proxies      string       `yaml:"proxies"`
 	Blacklist    string       `yaml:"blacklist"`
+	Name         string       `yaml:"name"`
+	Garden       string       `yaml:"garden"`
+	Fleet        *fleet       `yaml:"fleet"`
 	Repositories []repository `yaml:"repositories"`
+}
+
+// fleet is where others may ask what the cell runs.
+type fleet struct {
+	Listen string `yaml:"listen"`
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+	CA     string `yaml:"ca"`
 }
 
 type repository struct {
@@ -159,6 +173,7 @@ func (c *checker) options(f *file) cell.Options {
 	default:
 		c.bad("tier", "%q is not one of %s, %s, %s", f.Tier, cell.TierAuto, cell.TierImage, cell.TierTree)
 	}
+	c.fleet(f, &o)
 	if len(f.Repositories) == 0 {
 		c.bad("repositories", "none; list at least one")
 	}
@@ -175,6 +190,41 @@ func (c *checker) options(f *file) cell.Options {
 		o.Repositories = append(o.Repositories, r)
 	}
 	return o
+}
+
+func (c *checker) fleet(f *file, o *cell.Options) {
+	o.CellName = f.Name
+	if f.Garden != "" {
+		g, err := garden.New(f.Garden)
+		if err != nil {
+			c.bad("garden", "%v", err)
+		} else {
+			o.Garden = g
+		}
+	}
+	if f.Fleet == nil {
+		return
+	}
+	complete := true
+	for setting, value := range map[string]string{
+		"listen": f.Fleet.Listen, "cert": f.Fleet.Cert, "key": f.Fleet.Key, "ca": f.Fleet.CA,
+	} {
+		if value == "" {
+			c.bad("fleet."+setting, "missing; listen, cert, key and ca belong together: only who has a certificate of ca may ask")
+			complete = false
+		}
+	}
+	if !complete {
+		return
+	}
+	if _, _, err := net.SplitHostPort(f.Fleet.Listen); err != nil {
+		c.bad("fleet.listen", "%v", err)
+	}
+	t, err := serve.TLS(c.path(f.Fleet.Cert), c.path(f.Fleet.Key), c.path(f.Fleet.CA))
+	if err != nil {
+		c.bad("fleet", "%v", err)
+	}
+	o.Fleet = cell.Fleet{Listen: f.Fleet.Listen, TLS: t}
 }
 
 func (c *checker) repository(where string, in *repository, f *file) cell.Repository {

@@ -24,9 +24,11 @@ type Daemon struct {
 	mu    sync.Mutex
 	trees map[string]control.Lower
 	pins  map[string]control.Container
-	stop  func()
-	asked []control.PullRequest
-	allow func(control.PullRequest) error
+	// droplets has what was said of them by handle.
+	droplets map[string]string
+	stop     func()
+	asked    []control.PullRequest
+	allow    func(control.PullRequest) error
 }
 
 var (
@@ -41,8 +43,8 @@ func Start(t testing.TB, trees map[string]control.Lower) *Daemon {
 	d := &Daemon{
 		Socket: filepath.Join(t.TempDir(), "cell.sock"),
 		trees:  trees,
-		pins:   map[string]control.Container{},
-		stop:   func() {},
+		pins:   map[string]control.Container{}, droplets: map[string]string{},
+		stop: func() {},
 	}
 	d.Restart(t)
 	t.Cleanup(func() { d.Stop() })
@@ -80,6 +82,13 @@ func (d *Daemon) Pins() []string {
 	return slices.Sorted(maps.Keys(d.pins))
 }
 
+// Droplet returns the digest that was said of a handle's droplet.
+func (d *Daemon) Droplet(handle string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.droplets[handle]
+}
+
 // Lower implements control.Lowers.
 func (d *Daemon) Lower(_ context.Context, r control.LowerRequest) (control.Lower, error) {
 	d.mu.Lock()
@@ -88,6 +97,7 @@ func (d *Daemon) Lower(_ context.Context, r control.LowerRequest) (control.Lower
 	if !ok {
 		return control.Lower{}, fmt.Errorf("%w: nothing is published under this name", control.ErrNotFound)
 	}
+	d.droplets[r.Handle] = r.Droplet
 	d.pins[r.Handle] = control.Container{
 		Handle: r.Handle, Ref: r.Ref, Tree: l.Tree, Version: l.Version, Since: time.Now().UTC(),
 	}

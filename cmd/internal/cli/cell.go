@@ -42,6 +42,8 @@ func NewCell() *cobra.Command {
 		newProxies(),
 		newCellExplain(),
 		newDrain(),
+		newReport(),
+		newDiskFree(),
 		newFetchLayer(),
 	)
 	return cmd

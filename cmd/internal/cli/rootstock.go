@@ -29,6 +29,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newRebase())
 	cmd.AddCommand(newDiff(), newExplain())
 	cmd.AddCommand(newSBOM(), newAudit())
+	cmd.AddCommand(newFleet())
 	cmd.AddCommand(newWhitelist(), newResign())
 	cmd.AddCommand(newCheck(), newGC())
 	cmd.AddCommand(newRecompress())
