@@ -244,7 +244,7 @@ func (c container) spec() specs.Spec {
 		}
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: to, Source: from, Type: "bind", Options: options})
 	}
-	for _, dir := range []string{"/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/var/vcap/packages", "/var/vcap/jobs/" + c.job} {
+	for _, dir := range []string{"/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/var/vcap/packages", "/var/vcap/data/packages", "/var/vcap/jobs/" + c.job} {
 		bind(dir, dir, "ro", "exec")
 	}
 	data := "/var/vcap/data/" + c.job
