@@ -37,6 +37,8 @@ case "$*" in *" create "*) echo '{"ociVersion":"1.0.2","root":{"path":"/var/vcap
 func TestDeployment(t *testing.T) {
 	compile(t)
 	installBPM(t)
+	// Where with-devices goes with cgroup v2.
+	t.Cleanup(func() { os.Remove("/sys/fs/cgroup/rootstock-cell") })
 	cellJob, gardenJob := cellJob(t), gardenJob()
 	merge(cellJob.properties, m{"refresh": "1s"})
 	merge(gardenJob.properties, m{"stacks": m{"hello": "cvmfs://" + repository + "/rootfs/hello"}})
@@ -320,8 +322,17 @@ func restart(t *testing.T, job *instance) {
 	must(t, unix.Unmount("/var/vcap/data/rootstock-mounts", 0))
 	must(t, os.RemoveAll("/var/vcap/data/rootstock-mounts"))
 	must(t, os.RemoveAll("/var/vcap/data/rootstock-cell"))
-	monit(t, "rootstock-stratum0", "start")
+	// The release key was made anew, too: both count until the next deploy.
+	again := key(t, "release again")
+	merge(job.link.properties, m{"release_key": m{"certificate": again.certificate, "private_key": again.private}})
+	deploy(t, job.link)
+	if said := logs("rootstock-stratum0"); strings.Contains(said, "no cell will take") {
+		t.Error(said)
+	}
 	deploy(t, job)
+	if s := status(t); len(s.Repositories) != 1 || s.Repositories[0].Untrusted != "" {
+		t.Errorf("after a change of the release key: %+v", s)
+	}
 	monit(t, "rootstock-cell", "stop")
 	monit(t, "rootstock-stratum0", "stop")
 }
