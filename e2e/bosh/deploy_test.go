@@ -120,19 +120,53 @@ func deploy(t *testing.T, job *instance) {
 	}
 }
 
-// installBPM puts the stand-in where monit files call it, with what goes at the
-// test's end.
+// tini hands on to the program, as the one in bpm's package does.
+const tini = `#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+`
+
+// modestRunc is runc, but asks for no more than this machine may give: bpm's
+// specifications are for stemcells.
+const modestRunc = `#!/usr/bin/env python3
+import json, os, resource, sys
+args = sys.argv[1:]
+if "--bundle" in args:
+    file = os.path.join(args[args.index("--bundle") + 1], "config.json")
+    spec = json.load(open(file))
+    process = spec["process"]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for limit in process.get("rlimits", []):
+        limit["hard"], limit["soft"] = min(limit["hard"], most), min(limit["soft"], most)
+    bounding = [l.split()[1] for l in open("/proc/self/status") if l.startswith("CapBnd:")][0]
+    if not int(bounding, 16) & 1 << 24:
+        for some in process.get("capabilities", {}).values():
+            if "CAP_SYS_RESOURCE" in some:
+                some.remove("CAP_SYS_RESOURCE")
+    json.dump(spec, open(file, "w"))
+os.execvp("runc", ["runc"] + args)
+`
+
+// installBPM puts the stand-in where monit files call it, or the real bpm that
+// BPM_BIN names. What they start goes at the test's end.
 func installBPM(t *testing.T) {
 	t.Helper()
-	self, err := os.Executable()
+	program, err := os.Executable()
 	must(t, err)
+	if real := os.Getenv("BPM_BIN"); real != "" {
+		t.Log("with the real bpm, ", real)
+		write(t, "/var/vcap/packages/bpm/bin/runc", modestRunc, 0o755)
+		write(t, "/var/vcap/packages/bpm/bin/tini", tini, 0o755)
+		program = "/var/vcap/packages/bpm/bin/bpm"
+		write(t, program, read(t, real), 0o755)
+	}
 	must(t, os.MkdirAll("/var/vcap/jobs/bpm/bin", 0o755))
-	must(t, os.Symlink(self, "/var/vcap/jobs/bpm/bin/bpm"))
+	must(t, os.Symlink(program, "/var/vcap/jobs/bpm/bin/bpm"))
 	must(t, os.MkdirAll("/var/vcap/store", 0o755))
 	t.Cleanup(func() {
 		for _, job := range []string{"rootstock-cell", "rootstock-stratum0"} {
-			c := container{job: job, p: process{Name: job}}
-			c.runc("delete", "--force", c.id()).Run()
+			exec.Command("/var/vcap/jobs/bpm/bin/bpm", "stop", job).Run()
 		}
 		for _, dir := range mounts(t, "/var/vcap/") {
 			// EINVAL: it has gone with the one it was shared with.

@@ -244,7 +244,7 @@ func (c made) run(t *testing.T) {
 func crash(t *testing.T) {
 	t.Helper()
 	before := status(t).WorkerPID
-	command(t, "runc", "--root", "/var/vcap/data/bpm/runc", "kill", "bpm-rootstock-cell-rootstock-cell", "KILL")
+	command(t, "kill", "-KILL", strings.TrimSpace(read(t, "/var/vcap/sys/run/bpm/rootstock-cell/rootstock-cell.pid")))
 	deadline := time.Now().Add(time.Minute)
 	for {
 		var st unix.Statfs_t // the kernel has to ask the daemon
