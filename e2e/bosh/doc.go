@@ -4,6 +4,7 @@
 // the rendered jobs below /var/vcap of a mount namespace of their own and run
 // them: with runc as bpm does, and containers as Garden does.
 //
-// With a bosh CLI on PATH the release is also made by it, and its answers are
-// compared with ours.
+// With a bosh CLI on PATH the release is also made by it, and its manifests are
+// compared with ours. BPM_BIN names a real bpm to run the jobs with instead of
+// the stand-in.
 package bosh

@@ -251,7 +251,7 @@ func renders(t *testing.T, job m, link *instance) *instance {
 func TestOperationsDo(t *testing.T) {
 	get := func(files []string, job string, path ...string) any {
 		cells, _ := jobs(t, manifest(t, append([]string{"add-rootstock"}, files...)...), "diego-cell")
-		var node any = cells[job]["properties"]
+		node := cells[job]["properties"]
 		for _, k := range path {
 			in, _ := node.(m)
 			node = in[k]
