@@ -231,7 +231,7 @@ func (c container) spec() specs.Spec {
 		},
 		Linux: &specs.Linux{
 			Resources: &specs.LinuxResources{}, RootfsPropagation: "private",
-			CgroupsPath: fmt.Sprintf("/rootstock-%s-%d", c.id(), os.Getppid()),
+			CgroupsPath: cgroup(c.id()),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.IPCNamespace}, {Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.PIDNamespace},
 			},
@@ -278,6 +278,16 @@ func (c container) spec() specs.Spec {
 		s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: n, Soft: n}}
 	}
 	return s
+}
+
+// cgroup names a control group of this run: process ids are not unique here, in
+// a PID namespace, but the mount namespace is.
+func cgroup(name string) string {
+	namespace, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return "/rootstock-" + name
+	}
+	return "/rootstock-" + strings.Trim(namespace, "mnt:[]") + "-" + name
 }
 
 // allCapabilities are those that this process has, of all there are.

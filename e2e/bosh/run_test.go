@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -202,7 +201,7 @@ func (c made) run(t *testing.T) {
 			{Destination: "/etc/hosts", Type: "bind", Source: "/etc/hosts", Options: []string{"bind", "ro"}},
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: fmt.Sprintf("/rootstock-bosh-%d-%s", os.Getpid(), c.handle),
+			CgroupsPath: cgroup(c.handle),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
 			},
