@@ -8,6 +8,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -266,15 +267,23 @@ func (c *checker) repository(where string, in *repository, f *file) cell.Reposit
 	if len(in.Keys) == 0 && in.RootHash == "" {
 		c.bad(where+".keys", "none; without %s.pub nothing a server says can be verified", in.Name)
 	}
-	files := make([]string, len(in.Keys))
-	for i, k := range in.Keys {
-		files[i] = c.path(k)
-	}
-	var err error
-	if r.Keys, err = manifest.LoadPublicKeys(files...); err != nil {
-		c.bad(where+".keys", "%v", err)
+	for _, k := range in.Keys {
+		keys, err := c.publicKeys(k)
+		if err != nil {
+			c.bad(where+".keys", "%v", err)
+		}
+		r.Keys = append(r.Keys, keys...)
 	}
 	return r
+}
+
+// publicKeys are those of a file, or those that stand in the configuration
+// itself, as where a deployment tool renders all of it.
+func (c *checker) publicKeys(key string) ([]*rsa.PublicKey, error) {
+	if strings.HasPrefix(strings.TrimSpace(key), "-----BEGIN ") {
+		return manifest.ParsePublicKeys([]byte(key))
+	}
+	return manifest.LoadPublicKeys(c.path(key))
 }
 
 func or[T comparable](first, second T) T {

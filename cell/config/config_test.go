@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"encoding/json"
 	"errors"
 	"math/big"
 	"os"
@@ -178,6 +179,39 @@ fleet: {listen: "0.0.0.0:8443", cert: cert.pem, key: key.pem, ca: cert.pem}
 		}
 		if _, err := config.Load(path); !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
+// Keys may stand in the configuration itself.
+func TestKeysInline(t *testing.T) {
+	path := write(t, "cell.json", "")
+	pem, err := os.ReadFile(filepath.Join(filepath.Dir(path), "a.example.org.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := func(key string) (cell.Options, error) {
+		text, err := json.Marshal(map[string]any{"cache": "/c", "repositories": []any{map[string]any{
+			"name": "a.example.org", "servers": []string{"http://s/"}, "keys": []string{key}, "mountpoint": "/m",
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return config.Load(path)
+	}
+	k, err := keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := load("\n" + string(pem) + string(pem))
+	if err != nil || len(o.Repositories[0].Keys) != 2 || !o.Repositories[0].Keys[0].Equal(&k.master.PublicKey) {
+		t.Errorf("%v %+v", err, o.Repositories)
+	}
+	for _, bad := range []string{
+		strings.Replace(string(pem), "PUBLIC", "PRIVATE", 2),
+		string(pem) + strings.Repeat("x", 512<<10),
+	} {
+		if _, err := load(bad); !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), "repositories[0].keys: public key: ") {
+			t.Errorf("%.300v", err)
 		}
 	}
 }
