@@ -25,7 +25,7 @@ func tarOf(t *testing.T, name, text string) *bytes.Buffer {
 
 func TestContainers(t *testing.T) {
 	needGdn(t)
-	s := newSite(t)
+	s := theSite(t)
 	for _, tier := range []string{"image", "tree"} {
 		c := s.cell(t, tier)
 		for _, uri := range []string{treeURI, imageURI, ""} {
@@ -130,7 +130,7 @@ func (c *cell) bulk(t *testing.T, handle string, want struct{ TotalBytesUsed, Ex
 
 func TestDiskLimit(t *testing.T) {
 	needGdn(t)
-	c := newSite(t).cell(t, "auto")
+	c := theSite(t).cell(t, "auto")
 	must(t, c.create(t.Context(), container{Handle: "size"}))
 	stat := c.metrics(t, "size").DiskStat
 	size := stat.TotalBytesUsed - stat.ExclusiveBytesUsed
@@ -167,18 +167,13 @@ func TestDiskLimit(t *testing.T) {
 	}
 }
 
-// A gdn that is killed and started again finds its containers, and can measure
-// and destroy them.
+// A gdn that is stopped and started again finds its containers, and can
+// measure and destroy them.
 func TestRestart(t *testing.T) {
 	needGdn(t)
-	c := newSite(t).cell(t, "auto")
-	for _, privileged := range []bool{false, true} {
-		must(t, c.create(t.Context(), container{
-			Handle: strconv.FormatBool(privileged), Privileged: privileged, Limits: limits{disk{50 << 20, 1}},
-		}))
-		c.says(t, strconv.FormatBool(privileged), "root", "echo kept > /root/file")
-	}
-	c.gdn.Kill()
+	c := theSite(t).cell(t, "auto")
+	c.two()
+	c.gdn.End()
 	c.start()
 	for _, handle := range []string{"false", "true"} {
 		if said := c.says(t, handle, "root", "cat /root/file; head -c 1000 /dev/zero > /root/more"); said != "kept" {
@@ -191,9 +186,34 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A gdn that is killed has lost what it knew of its containers, and destroys
+// them when it starts.
+func TestKilled(t *testing.T) {
+	needGdn(t)
+	c := theSite(t).cell(t, "auto")
+	c.two()
+	c.gdn.Kill()
+	c.start()
+	c.nothingLeft()
+	c.two()
+	for _, handle := range []string{"false", "true"} {
+		must(t, c.destroy(t.Context(), handle))
+	}
+}
+
+// two makes a container that is privileged and one that is not.
+func (c *cell) two() {
+	c.t.Helper()
+	for _, privileged := range []bool{false, true} {
+		handle := strconv.FormatBool(privileged)
+		must(c.t, c.create(c.t.Context(), container{Handle: handle, Privileged: privileged, Limits: limits{disk{50 << 20, 1}}}))
+		c.says(c.t, handle, "root", "echo kept > /root/file")
+	}
+}
+
 func TestCreateFails(t *testing.T) {
 	needGdn(t)
-	c := newSite(t).cell(t, "auto")
+	c := theSite(t).cell(t, "auto")
 	for uri, says := range map[string]string{
 		"cvmfs://stacks/rootfs/other":     "cvmfs://" + repository + "/rootfs/other",
 		"docker:///test/other":            "rootstock publish image",
@@ -212,7 +232,7 @@ func TestCreateFails(t *testing.T) {
 
 func TestManyContainers(t *testing.T) {
 	needGdn(t)
-	c := newSite(t).cell(t, "auto")
+	c := theSite(t).cell(t, "auto")
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -51,15 +52,28 @@ func debian(t *testing.T) string {
 	return tar
 }
 
-// site serves a Debian root file system, as a tree and as an image.
-type site struct{ dir, store, keys, url string }
+// site is a repository with a Debian root file system, as a tree and as an
+// image.
+type site struct{ dir, store, keys string }
 
-func newSite(t *testing.T) *site {
+// shared is the repository of all tests, which only read it.
+var shared struct {
+	once sync.Once
+	site *site
+}
+
+func theSite(t *testing.T) *site {
 	t.Helper()
-	dir := t.TempDir()
-	for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
-		must(t, os.Chmod(d, 0o755)) // processes of a user namespace have to get to their root
+	shared.once.Do(func() { shared.site = newSite(t, filepath.Join(programs.dir, "site")) })
+	if shared.site == nil {
+		t.Fatal("no repository: the first test says why")
 	}
+	return shared.site
+}
+
+func newSite(t *testing.T, dir string) *site {
+	t.Helper()
+	must(t, os.Mkdir(dir, 0o755))
 	s := &site{dir: dir, store: dir + "/repository", keys: dir + "/keys"}
 	keys, master, err := manifest.GenerateKeys(repository, manifest.KeyOptions{Bits: 2048})
 	must(t, err)
@@ -82,7 +96,6 @@ func newSite(t *testing.T) *site {
 	must(t, err)
 	must(t, oci.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "12"})))
 	s.rootstock(t, "publish", "image", "--as", "docker.io/test/debian:12", "oci:"+dir+"/oci:12")
-	s.url = rig.Serve(t, s.store)
 	return s
 }
 
@@ -105,12 +118,13 @@ type cell struct {
 // cell starts a cell whose containers get the given tier.
 func (s *site) cell(t *testing.T, tier string) *cell {
 	t.Helper()
-	dir, err := os.MkdirTemp(s.dir, "cell-")
-	must(t, err)
-	must(t, os.Chmod(dir, 0o755))
+	dir := t.TempDir()
+	for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755)) // processes of a user namespace have to get to their root
+	}
 	c := &cell{t: t, dir: dir, store: dir + "/store", log: dir + "/gdn.log", garden: newGarden(dir + "/garden.sock")}
 	must(t, os.Mkdir(dir+"/mnt", 0o755))
-	daemon := rig.Start(t, exec.Command(programs.dir+"/rootstock-cell", "mount", "--tier", tier, "--url", s.url,
+	daemon := rig.Start(t, exec.Command(programs.dir+"/rootstock-cell", "mount", "--tier", tier, "--url", rig.Serve(t, s.store),
 		"--name", repository, "--key", s.keys+"/"+repository+".pub", "--cache", dir+"/cache", "--socket", dir+"/cell.sock", dir+"/mnt"))
 	daemon.Until("mounting", func() bool { return strings.Contains(daemon.Said(), "mounted ") })
 	for name, mapping := range map[string][]overlay.IDRange{"privileged": nil, "unprivileged": guardian} {
