@@ -21,12 +21,13 @@ import (
 type Daemon struct {
 	Socket string
 
-	mu    sync.Mutex
-	trees map[string]control.Lower
-	pins  map[string]control.Container
-	stop  func()
-	asked []control.PullRequest
-	allow func(control.PullRequest) error
+	mu     sync.Mutex
+	trees  map[string]control.Lower
+	pins   map[string]control.Container
+	stop   func()
+	asked  []control.PullRequest
+	wished []control.WishRequest
+	allow  func(control.PullRequest) error
 }
 
 var (
@@ -58,7 +59,7 @@ func (d *Daemon) Restart(t testing.TB) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- (&control.Server{Lowers: d, Reports: d, Asks: d}).Serve(ctx, l) }()
+	go func() { ended <- (&control.Server{Lowers: d, Reports: d, Asks: d, Calls: d.calls()}).Serve(ctx, l) }()
 	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -132,6 +133,24 @@ func (d *Daemon) MayPull(_ context.Context, r control.PullRequest) error {
 		return fmt.Errorf("%w: nobody may", control.ErrDenied)
 	}
 	return d.allow(r)
+}
+
+// Wished returns what a publisher would have been told of.
+func (d *Daemon) Wished() []control.WishRequest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.wished)
+}
+
+func (d *Daemon) calls() map[string]control.Call {
+	return map[string]control.Call{
+		control.CallWish: control.Handle(func(_ context.Context, r control.WishRequest) (struct{}, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.wished = append(d.wished, r)
+			return struct{}{}, nil
+		}),
+	}
 }
 
 // Status implements control.Reporter.
