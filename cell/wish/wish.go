@@ -25,8 +25,9 @@ import (
 
 const (
 	// Pause is the time until an image is wished for again that the publisher
-	// has heard of, and Retry until one is that it has not.
+	// has heard of.
 	Pause = time.Hour
+	// Retry is the time until one is that it has not heard of.
 	Retry = time.Minute
 
 	patience = 20 * time.Second // for one wish
