@@ -26,6 +26,7 @@ import (
 	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/cell/opened"
 	"github.com/rootstock-cf/rootstock/cell/registry"
+	"github.com/rootstock-cf/rootstock/cell/wish"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -231,6 +232,11 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 			return fail(err)
 		}
 		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Calls: c.calls(), Log: c.o.Log}
+		wishes := &wish.Sender{Log: c.o.Log}
+		defer wishes.Wait()
+		server.Calls[control.CallWish] = control.Handle(func(ctx context.Context, r control.WishRequest) (struct{}, error) {
+			return struct{}{}, wishes.Wish(ctx, r)
+		})
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
 	if c.o.Metrics != "" {

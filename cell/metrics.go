@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ var (
 		"1 while new containers are refused.", nil, nil)
 	descScrubEnd = prometheus.NewDesc("rootstock_cell_scrub_timestamp_seconds",
 		"When the last background scrub of the whole cache ended, or 0.", nil, nil)
+	descGoroutines = prometheus.NewDesc("rootstock_cell_goroutines",
+		"Goroutines of the daemon; a number that only grows is a leak.", nil, nil)
 )
 
 // Of what a cell runs. Their names are those that rootstock fleet asks
@@ -45,7 +48,7 @@ const maxVersions = 64
 
 // Describe implements prometheus.Collector.
 func (c *Cell) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMounted, descContainers, descLowers, descDraining, descScrubEnd, descVersions, descBehind} {
+	for _, d := range []*prometheus.Desc{descMounted, descContainers, descLowers, descDraining, descScrubEnd, descVersions, descBehind, descGoroutines} {
 		ch <- d
 	}
 }
@@ -60,6 +63,7 @@ func (c *Cell) Collect(ch chan<- prometheus.Metric) {
 		draining = 1
 	}
 	gauge(descDraining, draining)
+	gauge(descGoroutines, float64(runtime.NumGoroutine()))
 	gauge(descLowers, float64(c.lowers.Load()))
 	gauge(descScrubEnd, float64(c.scrubbed.Load()))
 	up := map[string]bool{}

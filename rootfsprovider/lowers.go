@@ -28,6 +28,9 @@ func (p *Provider) lower(ctx context.Context, r Request, root Root, rec *Record)
 			break
 		}
 	}
+	if errors.Is(err, control.ErrNotFound) && root.Image {
+		p.wish(ctx, root)
+	}
 	if err != nil {
 		return control.Lower{}, unpublished(root, fmt.Errorf("%s: %w", rec.Ref, err))
 	}

@@ -179,6 +179,10 @@ fleet: {listen: "0.0.0.0:8443", cert: cert.pem, key: key.pem, ca: cert.pem}
 		}
 		if _, err := config.Load(path); !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
 // Keys may stand in the configuration itself.
 func TestKeysInline(t *testing.T) {
 	path := write(t, "cell.json", "")

@@ -27,6 +27,7 @@ type Daemon struct {
 	// droplets has what was said of them by handle.
 	droplets map[string]string
 	stop     func()
+	wished   []control.WishRequest
 	asked    []control.PullRequest
 	allow    func(control.PullRequest) error
 }
@@ -60,7 +61,7 @@ func (d *Daemon) Restart(t testing.TB) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- (&control.Server{Lowers: d, Reports: d, Asks: d}).Serve(ctx, l) }()
+	go func() { ended <- (&control.Server{Lowers: d, Reports: d, Asks: d, Calls: d.calls()}).Serve(ctx, l) }()
 	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -142,6 +143,24 @@ func (d *Daemon) MayPull(_ context.Context, r control.PullRequest) error {
 		return fmt.Errorf("%w: nobody may", control.ErrDenied)
 	}
 	return d.allow(r)
+}
+
+// Wished returns what a publisher would have been told of.
+func (d *Daemon) Wished() []control.WishRequest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.wished)
+}
+
+func (d *Daemon) calls() map[string]control.Call {
+	return map[string]control.Call{
+		control.CallWish: control.Handle(func(_ context.Context, r control.WishRequest) (struct{}, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.wished = append(d.wished, r)
+			return struct{}{}, nil
+		}),
+	}
 }
 
 // Status implements control.Reporter.
