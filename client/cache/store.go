@@ -253,7 +253,8 @@ func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) (mo
 			return false, c.broken(err)
 		}
 	}
-	if err := c.retryNoDir(sum.CachePath(), func(to string) error { return os.Rename(path, to) }); err != nil {
+	// Not os.Rename, which looks first whether the target is a directory.
+	if err := c.retryNoDir(sum.CachePath(), func(to string) error { return unix.Rename(path, to) }); err != nil {
 		if k.space != contents {
 			os.Remove(filepath.Join(c.dir, k.path())) //nolint:errcheck // the next start sees it
 		}
