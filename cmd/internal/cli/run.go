@@ -100,7 +100,7 @@ func runCell(cmd *cobra.Command, o cell.Options, ready func(lines string)) error
 // more of the cell to containers. GOGC in the environment goes before.
 func frugal() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(25)
 	}
 }
 
