@@ -50,6 +50,9 @@ func (s *slots) init() {
 	s.list.Store(&[]*slot{nil})
 }
 
+// largest bounds the node ids given out so far.
+func (s *slots) largest() uint64 { return uint64(len(*s.list.Load())) << rowBits }
+
 // at returns the slot of a number that was given out, or nil.
 func (s *slots) at(id uint32) *slot {
 	list := *s.list.Load()

@@ -90,6 +90,8 @@ type Cache struct {
 	memory   memory
 	stats    Stats
 
+	cleanups cleanups
+
 	stop chan struct{}
 	done sync.WaitGroup
 }
