@@ -21,6 +21,7 @@ import (
 type ahead struct {
 	r       *Repository
 	fetched atomic.Int64
+	rests   atomic.Int64 // until then, in UNIX nanoseconds
 
 	ctx    context.Context //nolint:containedctx // of what outlives a call
 	cancel context.CancelFunc
@@ -52,6 +53,9 @@ const (
 	// aheadTimeout is the time after which a fetch is given up that nobody
 	// asked for.
 	aheadTimeout = 30 * time.Second
+	// aheadRest is for how long nothing is fetched ahead after that failed:
+	// servers that are down are asked for what is wanted, and no more.
+	aheadRest = 2 * time.Second
 )
 
 func (a *ahead) init(r *Repository) {
@@ -131,7 +135,7 @@ func (a *ahead) start(s source, c catalog.Chunk, t object.Type) bool {
 	if _, ok := a.pending[k]; ok || c.Hash.IsZero() || a.r.o.Cache.Has(k) {
 		return true
 	}
-	if a.closed || a.bytes > 0 && a.bytes+c.Size > a.r.o.Ahead {
+	if a.closed || time.Now().UnixNano() < a.rests.Load() || a.bytes > 0 && a.bytes+c.Size > a.r.o.Ahead {
 		return false
 	}
 	a.pending[k] = struct{}{}
@@ -152,9 +156,11 @@ func (a *ahead) start(s source, c catalog.Chunk, t object.Type) bool {
 			return
 		}
 		err := a.r.o.Cache.Ensure(ctx, k, c.Size, func(ctx context.Context, w cache.Writer) error { return s.fetch(ctx, c, t, w) })
-		if err == nil {
-			a.fetched.Add(1)
+		if err != nil {
+			a.rests.Store(time.Now().Add(aheadRest).UnixNano())
+			return
 		}
+		a.fetched.Add(1)
 	})
 	return true
 }
