@@ -80,6 +80,9 @@ type Way struct {
 	Used       bool   `json:"used"`  // the next request would go there
 	// RestsUntil is set for one that failed and is tried last until then.
 	RestsUntil *time.Time `json:"rests_until,omitempty"`
+	// Latency is the moving mean of seconds to the first byte of an answer; 0
+	// while there was none, and of proxies.
+	Latency float64 `json:"latency_seconds,omitempty"`
 }
 
 // Ways is the result of CallNetwork.
@@ -94,7 +97,7 @@ func (c *Cell) network(context.Context, struct{}) (Ways, error) {
 		now := m.stack.Network()
 		servers, proxies := m.stack.States()
 		way := func(s fetch.State, current string) Way {
-			return Way{m.o.Name, s.Name, s.Group, s.Name == current, known(s.Until)}
+			return Way{m.o.Name, s.Name, s.Group, s.Name == current, known(s.Until), s.Latency.Seconds()}
 		}
 		for _, s := range servers {
 			w.Servers = append(w.Servers, way(s, now.Server))

@@ -84,6 +84,10 @@ type Options struct {
 	// MaxCatalog bounds a catalog's database, in bytes, whatever the
 	// repository says; 1 GiB.
 	MaxCatalog int64
+	// Ahead bounds the bytes that are fetched before they are asked for while
+	// a reader goes through a directory or a large file; 4 MiB, negative for
+	// none.
+	Ahead int64
 	// Grace is for how long after its whitelist ran out the last verified
 	// revision may still be shown at a start without usable servers, and
 	// passes for trusted.
@@ -120,6 +124,9 @@ func (o *Options) defaults() error {
 	if o.MaxCatalogs <= 0 {
 		o.MaxCatalogs = 512
 	}
+	if o.Ahead == 0 {
+		o.Ahead = 4 << 20
+	}
 	if o.MaxCatalog <= 0 {
 		o.MaxCatalog = 1 << 30
 	}
@@ -142,6 +149,7 @@ type Repository struct {
 	catalogs catalogs
 	slots    slots
 	pins     pins
+	ahead    ahead
 	started  time.Time
 	journal  *journal
 
@@ -184,6 +192,7 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	r.o.Log = slog.New(r.journal)
 	r.catalogs.init(r)
 	r.slots.init()
+	r.ahead.init(r)
 	if !o.RootHash.IsZero() {
 		h, err := r.show(ctx, o.RootHash, 0, head{})
 		if err != nil {
@@ -203,7 +212,10 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 
 // Close unmaps the indexes. Nothing may be in use any more, contents that are
 // open excepted.
-func (r *Repository) Close() { r.catalogs.close() }
+func (r *Repository) Close() {
+	r.ahead.close()
+	r.catalogs.close()
+}
 
 // StateDir is the repository's directory in the cache, for what whoever shows it
 // has to remember over a restart.
@@ -232,6 +244,7 @@ type Status struct {
 	Catalogs     int       // mapped now
 	Opens        int64
 	IOErrors     int64
+	Ahead        int64     // objects fetched before they were asked for
 	Verified     time.Time // when a server's manifest last verified; zero if never
 	Rejected     int64     // manifests that did not
 }
@@ -245,6 +258,7 @@ func (r *Repository) Status() Status {
 		Offline: h.offline, Fixed: r.fixed(), Withdrawn: h.withdrawn != nil, Checked: h.checked, Catalogs: r.catalogs.count(),
 		Opens: r.opens.Load(), IOErrors: r.ioErrors.Load(),
 	}
+	s.Ahead = r.ahead.fetched.Load()
 	s.Rejected = r.rejected.Load()
 	if at := r.verified.Load(); at > 0 {
 		s.Verified = time.Unix(at, 0)

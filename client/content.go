@@ -45,7 +45,7 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 		s.from, s.external = r.o.External, name
 	}
 	if st.Flags&catalog.Chunked != 0 {
-		c := &chunked{source: s, size: st.Size, chunks: p.index.Chunks(p.row)}
+		c := &chunked{source: s, size: st.Size, chunks: p.index.Chunks(p.row), ahead: &r.ahead}
 		if f, ok := r.o.Cache.Lookup(ctx, cache.Chunked(st.Compression, c.chunks)); ok {
 			piece, err := newLocalPiece(f)
 			if err != nil {
@@ -58,6 +58,7 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	if st.Size == 0 {
 		return &whole{}, nil // the catalog has said it all
 	}
+	r.ahead.opened(p)
 	piece, err := s.open(ctx, catalog.Chunk{Size: st.Size, Hash: p.index.Hash(p.row)}, object.Bulk)
 	if err != nil {
 		return nil, r.failed(ctx, err)
@@ -231,6 +232,7 @@ type chunked struct {
 	size   int64
 	chunks []catalog.Chunk
 	seen   func(chunk int) // is told of each chunk that was read; may be nil
+	ahead  *ahead          // fetches the next chunk in time; may be nil
 }
 
 func (c *chunked) Size() int64 { return c.size }
@@ -282,6 +284,9 @@ func (c *chunked) readChunk(ctx context.Context, p []byte, off int64) (int, erro
 		err = nil
 	} else if err == nil || errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
+	}
+	if err == nil && c.ahead != nil && within+int64(n) > chunk.Size/2 && at+1 < len(c.chunks) {
+		c.ahead.fetch(c.source, c.chunks[at+1], object.Partial)
 	}
 	if err == nil && c.seen != nil {
 		c.seen(at)

@@ -21,6 +21,8 @@ var (
 		"Catalogs whose indexes are mapped.", nil, nil)
 	descOpens = prometheus.NewDesc("rootstock_repository_opens_total",
 		"Contents opened.", nil, nil)
+	descAhead = prometheus.NewDesc("rootstock_repository_ahead_total",
+		"Objects fetched before they were asked for.", nil, nil)
 	descErrors = prometheus.NewDesc("rootstock_repository_io_errors_total",
 		"Failures of the repository, its servers or its cache that a reader could see.", nil, nil)
 	descRefused = prometheus.NewDesc("rootstock_repository_rejected_total",
@@ -34,7 +36,7 @@ type collector struct{ r *Repository }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descRevision, descOffline, descVerified, descWhitelist, descPublished, descCatalogs, descOpens, descErrors, descRefused,
+		descRevision, descOffline, descVerified, descWhitelist, descPublished, descCatalogs, descOpens, descAhead, descErrors, descRefused,
 	} {
 		ch <- d
 	}
@@ -55,7 +57,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descWhitelist, unixSeconds(s.WhitelistEnd))
 	gauge(descPublished, unixSeconds(s.Published))
 	gauge(descCatalogs, float64(s.Catalogs))
-	for d, n := range map[*prometheus.Desc]int64{descOpens: s.Opens, descErrors: s.IOErrors, descRefused: s.Rejected} {
+	for d, n := range map[*prometheus.Desc]int64{descOpens: s.Opens, descAhead: s.Ahead, descErrors: s.IOErrors, descRefused: s.Rejected} {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}
 }

@@ -50,6 +50,12 @@ type file struct {
 	Refresh      duration     `yaml:"refresh"`
 	Timeout      duration     `yaml:"timeout"`
 	Proxies      string       `yaml:"proxies"`
+	Hedge        bool         `yaml:"hedge"`
+	Requests     int          `yaml:"requests"`
+	Bandwidth    size         `yaml:"bandwidth"`
+	CA           string       `yaml:"ca"`
+	Certificate  string       `yaml:"client_certificate"`
+	Key          string       `yaml:"client_key"`
 	Blacklist    string       `yaml:"blacklist"`
 	Name         string       `yaml:"name"`
 	Garden       string       `yaml:"garden"`
@@ -178,10 +184,11 @@ func (c *checker) options(f *file) cell.Options {
 	if len(f.Repositories) == 0 {
 		c.bad("repositories", "none; list at least one")
 	}
+	network := c.network(f)
 	seen := map[string]string{}
 	for i := range f.Repositories {
 		where := fmt.Sprintf("repositories[%d]", i)
-		r := c.repository(where, &f.Repositories[i], f)
+		r := c.repository(where, &f.Repositories[i], f, network)
 		for key, value := range map[string]string{"name": r.Name, "mountpoint": r.Mountpoint} {
 			if first, ok := seen[key+value]; ok && value != "" {
 				c.bad(where+"."+key, "%s is that of %s already", value, first)
@@ -228,11 +235,27 @@ func (c *checker) fleet(f *file, o *cell.Options) {
 	o.Fleet = cell.Fleet{Listen: f.Fleet.Listen, TLS: t}
 }
 
-func (c *checker) repository(where string, in *repository, f *file) cell.Repository {
+// network is what all repositories have in common. They share the bandwidth.
+func (c *checker) network(f *file) fetch.Config {
+	n := fetch.Config{
+		Timeout: time.Duration(f.Timeout), TimeoutDirect: time.Duration(f.Timeout),
+		Hedge: f.Hedge, Concurrency: f.Requests, Bandwidth: fetch.NewBandwidth(int64(f.Bandwidth)),
+	}
+	if f.Requests < 0 {
+		c.bad("requests", "%d; how many may be under way at a time, or leave it out", f.Requests)
+	}
+	var err error
+	if n.TLS, err = fetch.LoadTLS(c.path(f.CA), c.path(f.Certificate), c.path(f.Key)); err != nil {
+		c.bad("ca, client_certificate, client_key", "%v", err)
+	}
+	return n
+}
+
+func (c *checker) repository(where string, in *repository, f *file, network fetch.Config) cell.Repository {
 	r := cell.Repository{
 		Name: in.Name, Proxies: or(in.Proxies, f.Proxies), Mountpoint: c.path(in.Mountpoint),
 		Tag: in.Tag, Blacklist: c.path(f.Blacklist), Refresh: time.Duration(or(in.Refresh, f.Refresh)),
-		Network: fetch.Config{Timeout: time.Duration(f.Timeout), TimeoutDirect: time.Duration(f.Timeout)},
+		Network: network,
 	}
 	if err := manifest.CheckName(in.Name); err != nil {
 		c.bad(where+".name", "%v", err)

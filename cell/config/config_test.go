@@ -7,12 +7,13 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -69,6 +70,9 @@ scrub: 1MiB
 grace: 72h
 refresh: 10s
 timeout: 3s
+hedge: true
+requests: 8
+bandwidth: 50MB
 proxies: "http://p:3128;DIRECT"
 repositories:
 - name: a.example.org
@@ -91,22 +95,29 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(path)
+	network := fetch.Config{
+		Timeout: 3 * time.Second, TimeoutDirect: 3 * time.Second, Hedge: true, Concurrency: 8, Bandwidth: fetch.NewBandwidth(50e6),
+	}
 	want := cell.Options{
 		CacheDir: dir + "/cache", Quota: 20e9, Socket: "/run/x.sock", Tier: "tree", RunDir: dir + "/mounts", ScrubRate: 1 << 20, Grace: 72 * time.Hour,
 		Repositories: []cell.Repository{
 			{
 				Name: "a.example.org", Servers: []string{"http://s1/cvmfs/a.example.org", "https://s2/x"},
 				Proxies: "http://p:3128;DIRECT", Mountpoint: "/cvmfs/a.example.org", Tag: "stable", Blacklist: "/etc/withdrawn",
-				Refresh: 10 * time.Second, Network: fetch.Config{Timeout: 3 * time.Second, TimeoutDirect: 3 * time.Second},
+				Refresh: 10 * time.Second, Network: network,
 			},
 			{
 				Name: "b.example.org", Servers: []string{"http://s1/b"}, Proxies: "DIRECT", Mountpoint: dir + "/mnt", Blacklist: "/etc/withdrawn",
-				Refresh: time.Minute, Network: fetch.Config{Timeout: 3 * time.Second, TimeoutDirect: 3 * time.Second},
+				Refresh: time.Minute, Network: network,
 			},
 		},
 	}
-	if diff := cmp.Diff(want, o, cmpopts.IgnoreFields(cell.Repository{}, "Keys", "RootHash"), cmpopts.IgnoreFields(cell.Options{}, "Clock", "Log")); diff != "" {
+	if diff := cmp.Diff(want, o, cmpopts.IgnoreFields(cell.Repository{}, "Keys", "RootHash"), cmpopts.IgnoreFields(cell.Options{}, "Clock", "Log"),
+		cmp.Comparer(func(a, b *fetch.Bandwidth) bool { return reflect.DeepEqual(a, b) })); diff != "" {
 		t.Error(diff)
+	}
+	if o.Repositories[0].Network.Bandwidth != o.Repositories[1].Network.Bandwidth {
+		t.Error("each repository has a bandwidth of its own")
 	}
 	if len(o.Repositories[0].Keys) != 1 || o.Repositories[1].RootHash.IsZero() {
 		t.Errorf("%+v", o.Repositories)
@@ -225,7 +236,7 @@ func TestMistakes(t *testing.T) {
 	list := "repositories:" + after
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"unknown setting":          {"quota:", "qouta:", `line 3: there is no setting "qouta"`},
-		"unknown in repository":    {"tag:", "tags:", `line 19: there is no setting "tags"`},
+		"unknown in repository":    {"tag:", "tags:", `line 22: there is no setting "tags"`},
 		"twice":                    {"quota: 20GB", "cache: other", "already defined"},
 		"size":                     {"20GB", "much", `line 3: "much" is no size`},
 		"negative size":            {"20GB", "-1", `"-1" is no size`},

@@ -30,6 +30,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +75,8 @@ type Cache struct {
 
 	lock *os.File // flock'd
 	root *os.File // the directory, for syncfs
+
+	written atomic.Uint64 // names files in txn
 
 	disk sync.Mutex // held while names appear and disappear
 	sync syncPoint  // guarded by disk

@@ -545,3 +545,38 @@ func TestMemoryChecksContents(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// Users of all containers read contents, whatever the daemon's umask is.
+func TestModeIsNotTheUmasks(t *testing.T) {
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	c := opened(t, cache.Options{})
+	put(t, c, key(1), []byte("shown to everybody"))
+	f, ok := c.Lookup(t.Context(), key(1))
+	if !ok {
+		t.Fatal("not there")
+	}
+	defer f.Close() //nolint:errcheck // read only
+	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o444 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// What nobody reads now is stored once, checked like everything else, and there
+// for who reads it later.
+func TestEnsure(t *testing.T) {
+	c := opened(t, cache.Options{})
+	b, fills := []byte("for later"), 0
+	fill := func(ctx context.Context, w cache.Writer) error { fills++; return writes(b)(ctx, w) }
+	if err := c.Ensure(t.Context(), key(1), int64(len(b)+1), fill); !errors.Is(err, cache.ErrContent) || c.Has(key(1)) {
+		t.Errorf("of another size: %v", err)
+	}
+	for range 2 {
+		if err := c.Ensure(t.Context(), key(1), int64(len(b)), fill); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, ok := read(t, c, key(1)); !ok || !bytes.Equal(got, b) || fills != 2 {
+		t.Errorf("%q, %v, filled %d times", got, ok, fills)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -31,25 +32,40 @@ type Writer interface {
 // If the disk cannot take the content, the error is ErrCannotStore, for all
 // who waited.
 func (c *Cache) Store(ctx context.Context, k Key, size int64, fill func(context.Context, Writer) error) (*os.File, error) {
-	return c.store(ctx, k, func(ctx context.Context) error {
-		if err := c.reserve(max(0, size)); err != nil {
-			return err
+	return c.store(ctx, k, func(ctx context.Context) error { return c.write(ctx, k, size, fill) })
+}
+
+// Ensure is [Cache.Store] for somebody who does not read the content now.
+func (c *Cache) Ensure(ctx context.Context, k Key, size int64, fill func(context.Context, Writer) error) error {
+	if c.Has(k) {
+		return nil
+	}
+	return c.coalesce(ctx, k, func(ctx context.Context) error {
+		if c.Has(k) {
+			return nil
 		}
-		defer c.release(max(0, size))
-		t, err := c.create()
-		if err != nil {
-			return err
-		}
-		defer t.abandon()
-		if err := fill(ctx, t); err != nil {
-			return err
-		}
-		if size >= 0 && t.n != size {
-			return fmt.Errorf("%w: %d bytes, not %d", ErrContent, t.n, size)
-		}
-		t.kept, err = c.commit(t.f, t.path, object.ContentID(t.sum.Sum(nil)), k)
-		return err
+		return c.write(ctx, k, size, fill)
 	})
+}
+
+func (c *Cache) write(ctx context.Context, k Key, size int64, fill func(context.Context, Writer) error) error {
+	if err := c.reserve(max(0, size)); err != nil {
+		return err
+	}
+	defer c.release(max(0, size))
+	t, err := c.create()
+	if err != nil {
+		return err
+	}
+	defer t.abandon()
+	if err := fill(ctx, t); err != nil {
+		return err
+	}
+	if size >= 0 && t.n != size {
+		return fmt.Errorf("%w: %d bytes, not %d", ErrContent, t.n, size)
+	}
+	t.kept, err = c.commit(t.f, t.path, object.ContentID(t.sum.Sum(nil)), k)
+	return err
 }
 
 // StorePath is Store for content that fill makes as a file at a path of the
@@ -143,15 +159,25 @@ type temp struct {
 }
 
 func (c *Cache) create() (*temp, error) {
-	f, err := os.CreateTemp(filepath.Join(c.dir, "txn"), "")
+	// The directory is ours alone and was emptied at the start. The mode is the
+	// final one, which spares a change of it.
+	path := c.dir + "/txn/w" + strconv.FormatUint(c.written.Add(1), 10)
+	open := func() (*os.File, error) {
+		return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, contentMode) // #nosec G302 G304 -- containers read it; our own directory
+	}
+	f, err := open()
 	if err != nil && c.makeRoom(err, 1) {
-		f, err = os.CreateTemp(filepath.Join(c.dir, "txn"), "")
+		f, err = open()
 	}
 	if err != nil {
 		return nil, c.broken(err)
 	}
-	return &temp{c: c, f: f, path: f.Name(), sum: sha256.New()}, nil
+	return &temp{c: c, f: f, path: path, sum: sha256.New()}, nil
 }
+
+// contentMode is that of all contents: users of all containers read them, and
+// nobody writes.
+const contentMode = 0o444
 
 // Write goes on where a full disk stopped it after making room.
 func (t *temp) Write(p []byte) (int, error) {
@@ -197,12 +223,14 @@ func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) (mo
 	if k.space == contents && k.sum != sum {
 		return false, fmt.Errorf("%w: %s holds %s", ErrContent, k.sum, sum)
 	}
-	if err := f.Chmod(0o444); err != nil {
-		return false, c.broken(err)
-	}
 	info, err := f.Stat()
 	if err != nil {
 		return false, c.broken(err)
+	}
+	if info.Mode().Perm() != contentMode { // by the umask, or made by somebody else
+		if err := f.Chmod(contentMode); err != nil {
+			return false, c.broken(err)
+		}
 	}
 	// No descriptor may be left that could write: an overlay would refuse to
 	// execute the file.
@@ -215,29 +243,38 @@ func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) (mo
 	c.mu.Lock()
 	_, present := c.index.byContent[sum]
 	c.mu.Unlock()
-	if !present {
-		if err := c.retryNoDir(sum.CachePath(), func(to string) error { return os.Rename(path, to) }); err != nil {
+	if present {
+		return false, c.linkName(sum, k)
+	}
+	// The other name first: each is a change of the file, and it is looked at
+	// once, when both are made.
+	if k.space != contents {
+		if err := c.link(path, k); err != nil {
 			return false, c.broken(err)
 		}
-		var st unix.Stat_t
-		if err := unix.Lstat(filepath.Join(c.dir, sum.CachePath()), &st); err != nil {
-			return true, c.broken(err)
-		}
-		c.mu.Lock()
-		c.memory = memory{inUse: c.memory.inUse} // the disk works
-		c.index.add(entry{sum: sum, size: info.Size(), file: fileOf(&st), checked: true})
-		c.mu.Unlock()
 	}
-	return !present, c.linkName(sum, k)
+	// Not os.Rename, which looks first whether the target is a directory.
+	if err := c.retryNoDir(sum.CachePath(), func(to string) error { return unix.Rename(path, to) }); err != nil {
+		if k.space != contents {
+			os.Remove(filepath.Join(c.dir, k.path())) //nolint:errcheck // the next start sees it
+		}
+		return false, c.broken(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(filepath.Join(c.dir, sum.CachePath()), &st); err != nil {
+		return true, c.broken(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.memory = memory{inUse: c.memory.inUse} // the disk works
+	c.index.add(entry{sum: sum, size: info.Size(), file: fileOf(&st), checked: true})
+	c.index.name(sum, k)
+	return true, nil
 }
 
-// linkName adds a name on disk and in the index. disk is held.
-func (c *Cache) linkName(sum object.ContentID, k Key) error {
-	if k.space == contents {
-		return nil
-	}
-	from := filepath.Join(c.dir, sum.CachePath())
-	err := c.retryNoDir(k.path(), func(to string) error {
+// link gives the file at from the name k on disk.
+func (c *Cache) link(from string, k Key) error {
+	return c.retryNoDir(k.path(), func(to string) error {
 		err := os.Link(from, to)
 		if errors.Is(err, fs.ErrExist) {
 			if err = os.Remove(to); err == nil {
@@ -246,11 +283,19 @@ func (c *Cache) linkName(sum object.ContentID, k Key) error {
 		}
 		return err
 	})
-	if err != nil {
+}
+
+// linkName adds a name on disk and in the index. disk is held.
+func (c *Cache) linkName(sum object.ContentID, k Key) error {
+	if k.space == contents {
+		return nil
+	}
+	from := filepath.Join(c.dir, sum.CachePath())
+	if err := c.link(from, k); err != nil {
 		return c.broken(err)
 	}
 	var st unix.Stat_t
-	err = unix.Lstat(from, &st)
+	err := unix.Lstat(from, &st)
 	c.mu.Lock()
 	c.index.name(sum, k)
 	// A new name is a change, too. Where something else may have changed as

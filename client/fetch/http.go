@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,12 @@ type HTTPOptions struct {
 	FollowRedirects bool
 	TLS             *tls.Config // for https; nil trusts the system's CAs
 	Counters        *Counters   // nil counts nothing
+	Bandwidth       *Bandwidth  // nil for no limit
+	// Resolver finds the addresses of a name, which are tried in turn; nil is
+	// the system's. Renew is how often connections that are idle are dropped,
+	// so that a name is followed to its new addresses. 1 min.
+	Resolver *net.Resolver
+	Renew    time.Duration
 }
 
 // HTTP is one server, over one proxy or directly. It has a transport, and so
@@ -40,6 +47,8 @@ type HTTP struct {
 	proxy  string
 	o      HTTPOptions
 	client *http.Client
+
+	renewed atomic.Int64 // UNIX nanoseconds
 }
 
 const maxRedirects = 4
@@ -59,12 +68,15 @@ func NewHTTP(base string, o HTTPOptions) (*HTTP, error) {
 	if o.LowSpeed <= 0 {
 		o.LowSpeed = 1024
 	}
+	if o.Renew <= 0 {
+		o.Renew = time.Minute
+	}
 	if o.UserAgent == "" {
 		o.UserAgent = "rootstock"
 	}
 	h := &HTTP{base: strings.TrimRight(u.String(), "/"), o: o}
 	transport := &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:            (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Resolver: o.Resolver}).DialContext,
 		TLSHandshakeTimeout:    o.Timeout,
 		ResponseHeaderTimeout:  o.Timeout,
 		TLSClientConfig:        o.TLS,
@@ -108,6 +120,7 @@ func (h *HTTP) Fetch(ctx context.Context, path string, o Options) (io.ReadCloser
 	h.header(req.Header, o)
 	h.o.Counters.request()
 	start := time.Now()
+	h.renew(start)
 	resp, err := h.client.Do(req)
 	if err != nil {
 		cancel(nil)
@@ -124,10 +137,20 @@ func (h *HTTP) Fetch(ctx context.Context, path string, o Options) (io.ReadCloser
 		cancel(nil)
 		return nil, err
 	}
-	return &body{
+	return h.o.Bandwidth.reader(inner, &body{
 		h: h, ctx: ctx, inner: inner, cancel: cancel, in: resp.Body,
 		etag: resp.Header.Get("ETag"), window: h.o.Timeout,
-	}, nil
+	}), nil
+}
+
+// renew drops idle connections when it is time to. Under steady load none of
+// them would ever be idle long enough to be closed.
+func (h *HTTP) renew(now time.Time) {
+	last := h.renewed.Load()
+	if now.UnixNano()-last < int64(h.o.Renew) || !h.renewed.CompareAndSwap(last, now.UnixNano()) || last == 0 {
+		return
+	}
+	h.client.CloseIdleConnections()
 }
 
 func (h *HTTP) header(header http.Header, o Options) {

@@ -7,6 +7,8 @@ var (
 		"Requests sent to servers and proxies.", nil, nil)
 	descFailures = prometheus.NewDesc("rootstock_fetch_failures_total",
 		"Requests that brought nothing usable, by what was wrong.", []string{"outcome"}, nil)
+	descHedges = prometheus.NewDesc("rootstock_fetch_hedges_total",
+		"Requests sent to a second server because the first was slow.", nil, nil)
 	descReceived = prometheus.NewDesc("rootstock_fetch_received_bytes_total",
 		"Bytes of bodies received.", nil, nil)
 	descAnswers = prometheus.NewDesc("rootstock_fetch_first_byte_seconds",
@@ -23,7 +25,7 @@ func (s *Stack) Collector() prometheus.Collector { return collector{s} }
 type collector struct{ s *Stack }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descFailures, descReceived, descAnswers, descServers, descProxies} {
+	for _, d := range []*prometheus.Desc{descRequests, descFailures, descHedges, descReceived, descAnswers, descServers, descProxies} {
 		ch <- d
 	}
 }
@@ -31,6 +33,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	t := c.s.counters.Totals()
 	ch <- prometheus.MustNewConstMetric(descRequests, prometheus.CounterValue, float64(t.Requests))
+	ch <- prometheus.MustNewConstMetric(descHedges, prometheus.CounterValue, float64(c.s.servers.hedges.Load()))
 	ch <- prometheus.MustNewConstMetric(descReceived, prometheus.CounterValue, float64(t.Bytes))
 	ch <- prometheus.MustNewConstSummary(descAnswers, uint64(max(0, t.Answers)), t.Waited.Seconds(), nil)
 	for outcome, n := range t.Outcomes {

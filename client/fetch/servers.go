@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +15,8 @@ type Server struct {
 	Name    string // its base URL
 	Fetcher Fetcher
 
-	health health
+	health  health
+	latency latency
 }
 
 // Servers asks in order, goes on to the next on failure, and returns to the
@@ -24,6 +27,12 @@ type Servers struct {
 	list  []*Server
 	reset time.Duration
 	now   func() time.Time
+
+	// Hedge has an object asked of the next server, too, when the first is
+	// slower than it usually is. It is set before the first Fetch.
+	Hedge   bool
+	allowed allowance
+	hedges  atomic.Int64
 }
 
 // NewServers orders by preference. A server that failed is passed over for
@@ -58,6 +67,9 @@ type State struct {
 	// Until is when one that failed is tried again in its place; until then
 	// it comes last. Zero for one that is well.
 	Until time.Time
+	// Latency is the moving mean of the time to the first byte; 0 if none
+	// came, and of proxies.
+	Latency time.Duration
 }
 
 // States lists all servers in order of preference.
@@ -65,7 +77,7 @@ func (s *Servers) States() []State {
 	now := s.now()
 	list := make([]State, len(s.list))
 	for i, server := range s.list {
-		list[i] = State{Name: server.Name, Until: server.health.rest(now)}
+		list[i] = State{Name: server.Name, Until: server.health.rest(now), Latency: server.latency.usual()}
 	}
 	return list
 }
@@ -84,25 +96,37 @@ func (s *Servers) Fetch(ctx context.Context, path string, o Options) (io.ReadClo
 	}
 	order, o.Skip = order[o.Skip:], 0
 	var failures, missing []error
-	for _, server := range order {
-		body, err := server.Fetcher.Fetch(ctx, path, o)
+	for len(order) > 0 {
+		a, ok := s.hedged(ctx, order, path, o)
+		if !ok {
+			a = s.ask(ctx, order[0], path, o)
+		}
+		if a.err == nil {
+			a.server.health.ok()
+			body := &ending{a.body, a.cancel}
+			return &watched{ReadCloser: body, failed: func(err error) { s.judge(a.server, err) }}, nil
+		}
+		a.cancel()
+		order = without(order, a.server)
 		switch {
-		case err == nil:
-			server.health.ok()
-			return &watched{ReadCloser: body, failed: func(err error) { s.judge(server, err) }}, nil
-		case errors.Is(err, ErrNotModified) || ctx.Err() != nil:
-			return nil, err
-		case errors.Is(err, ErrNotFound):
-			missing = append(missing, err)
+		case errors.Is(a.err, ErrNotModified) || ctx.Err() != nil:
+			return nil, a.err
+		case errors.Is(a.err, ErrNotFound):
+			missing = append(missing, a.err)
 			continue
 		}
-		s.judge(server, err)
-		failures = append(failures, err)
+		s.judge(a.server, a.err)
+		failures = append(failures, a.err)
 	}
 	if len(failures) > 0 {
 		return nil, errors.Join(failures...)
 	}
 	return nil, missing[0]
+}
+
+// without is order less one server. order is the caller's own.
+func without(order []*Server, server *Server) []*Server {
+	return slices.DeleteFunc(order, func(x *Server) bool { return x == server })
 }
 
 func (s *Servers) judge(server *Server, err error) {

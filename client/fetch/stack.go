@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ type Config struct {
 	ProxyReset      time.Duration // 300 s
 	ServerReset     time.Duration // 1800 s
 	Concurrency     int           // requests at a time; 32
+	Bandwidth       *Bandwidth    // shared with other stacks; nil for no limit
+	Hedge           bool          // ask a second server when the first is slow
+	Resolver        *net.Resolver // of servers' and proxies' names; nil is the system's
 	FollowRedirects bool
 	UserAgent       string
 	TLS             *tls.Config
@@ -87,6 +91,7 @@ func New(c Config) (*Stack, error) {
 	if s.servers, err = NewServers(list, c.ServerReset, c.Clock); err != nil {
 		return nil, err
 	}
+	s.servers.Hedge = c.Hedge
 	s.Limit = NewLimit(s.servers, c.Concurrency)
 	return s, nil
 }
@@ -100,6 +105,7 @@ func (s *Stack) hop(c *Config, base string, proxy *url.URL) (Fetcher, error) {
 	h, err := NewHTTP(base, HTTPOptions{
 		Proxy: proxy, Timeout: timeout, LowSpeed: c.LowSpeed, UserAgent: c.UserAgent,
 		FollowRedirects: c.FollowRedirects, TLS: c.TLS, Counters: &s.counters,
+		Bandwidth: c.Bandwidth, Resolver: c.Resolver,
 	})
 	if err != nil {
 		return nil, err
@@ -123,6 +129,7 @@ type Network struct {
 	Timeout       time.Duration
 	TimeoutDirect time.Duration
 	Totals        Totals
+	Hedges        int64 // requests sent to a second server because the first was slow
 }
 
 // States reports what is thought of each server and each proxy.
@@ -132,7 +139,7 @@ func (s *Stack) States() (servers, proxies []State) { return s.servers.States(),
 func (s *Stack) Network() Network {
 	return Network{
 		Server: s.servers.Current(), Proxy: s.proxies.Current(),
-		Servers: s.servers.List(), Proxies: s.proxies.List(), Totals: s.counters.Totals(),
+		Servers: s.servers.List(), Proxies: s.proxies.List(), Totals: s.counters.Totals(), Hedges: s.servers.hedges.Load(),
 		Timeout: s.limits[0], TimeoutDirect: s.limits[1],
 	}
 }

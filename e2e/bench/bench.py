@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """bench.py ROOTFS.tar [GROUP...]: medians of interleaved runs beside a peer.
 
-Groups: publish, mount, create, format. Each row names what the peer is. Wall and CPU
-seconds are those of the whole process tree; a daemon's CPU is read from /proc.
+Groups: publish, mount, walk, create, format. Each row names what the peer is.
+Wall and CPU seconds are those of the whole process tree; a daemon's CPU is read
+from /proc.
 """
 import json
 import os
@@ -15,8 +16,9 @@ import sys
 import tempfile
 import time
 
-TAR, GROUPS = os.path.abspath(sys.argv[1]), set(sys.argv[2:]) or {"publish", "mount", "create", "format"}
+TAR, GROUPS = os.path.abspath(sys.argv[1]), set(sys.argv[2:]) or {"publish", "mount", "walk", "create", "format"}
 BIN = os.path.abspath("bin")
+WALKS = int(os.environ.get("BENCH_WALKS", "200"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 NAME = "bench.rootstock.test"
 work = tempfile.mkdtemp(prefix="run.", dir=".cache/bench")
@@ -65,9 +67,9 @@ def cpu_of(pid):
     return (int(f[11]) + int(f[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rss_of(pid):
+def rss_of(pid, what="VmHWM"):
     for line in open("/proc/%d/status" % pid):
-        if line.startswith("VmHWM"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
 
 
@@ -234,6 +236,26 @@ def group_mount():
     shutil.rmtree(d)
 
 
+def group_walk():
+    print("memory over %d walks of everything, each past the kernel's caches" % WALKS)
+    d = site()
+    publish(d, "1", TAR, d + "/index")
+    server, line = daemon("serving ", BIN + "/rootstock", "serve", "--store", d + "/store", "--listen", "127.0.0.1:0")
+    p, mnt, _ = mounted(d, line.split()[-1], d + "/cache")
+    now = []
+    for _ in range(WALKS):
+        shell("find %s/rootfs/bench/1 -ls >/dev/null" % mnt)
+        now.append(rss_of(p.pid, "VmRSS"))
+        with open("/proc/sys/vm/drop_caches", "w") as f:
+            f.write("2")
+    tenth = max(1, WALKS // 10)
+    print("  %-46s %s after %d walks, %s after %d, at most %s" % (
+        "resident memory", mib(now[tenth - 1]), tenth, mib(now[-1]), WALKS, mib(max(now))))
+    stop(p)
+    stop(server)
+    shutil.rmtree(d)
+
+
 def gobench(package, pattern, times):
     out = run("go", "test", "-run", "^$", "-bench", pattern, "-benchtime", times, "-timeout", "20m", package, env=dict(os.environ, GOFLAGS="")).out
     for line in out.splitlines():
@@ -275,7 +297,7 @@ try:
     load = os.getloadavg()[0]
     print("%d rounds, %d processors, load average %.1f at the start%s" % (
         ROUNDS, os.cpu_count(), load, "; a busy machine: look at ratios and CPU only" if load > 1 else ""))
-    for name in ("publish", "mount", "create", "format"):
+    for name in ("publish", "mount", "walk", "create", "format"):
         if name in GROUPS:
             globals()["group_" + name]()
 finally:

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,7 @@ type fault struct {
 // all is the table. Each test starts the fixture's cell itself, since some faults
 // are there before.
 func all() []fault {
-	return append(append(networkFaults(), trustFaults()...), machineFaults()...)
+	return slices.Concat(networkFaults(), wireFaults(), trustFaults(), machineFaults())
 }
 
 var (

@@ -102,9 +102,15 @@ func decode(dst io.Writer, in *bufio.Reader, want Expect) (int64, error) {
 	return n, nil
 }
 
+// pieces are what streams are written by: large ones, since a file system takes
+// one of them much faster than many small ones.
+var pieces = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
 // copyBounded copies at most limit bytes and reports input that has more.
 func copyBounded(dst io.Writer, src io.Reader, limit int64) (int64, error) {
-	n, err := io.Copy(dst, io.LimitReader(src, limit))
+	piece := pieces.Get().(*[256 << 10]byte)
+	defer pieces.Put(piece)
+	n, err := copyPieces(dst, io.LimitReader(src, limit), piece[:])
 	if err != nil || n < limit {
 		return n, err
 	}
@@ -115,6 +121,30 @@ func copyBounded(dst io.Writer, src io.Reader, limit int64) (int64, error) {
 		return n, err
 	}
 	return n, nil
+}
+
+// copyPieces is io.CopyBuffer that fills the buffer before each write, however
+// little each read returns.
+func copyPieces(dst io.Writer, src io.Reader, piece []byte) (done int64, err error) {
+	for err == nil {
+		n := 0
+		for n < len(piece) && err == nil {
+			var m int
+			m, err = src.Read(piece[n:])
+			n += m
+		}
+		if n > 0 {
+			m, werr := dst.Write(piece[:n])
+			done += int64(m)
+			if werr != nil {
+				return done, werr
+			}
+		}
+	}
+	if err == io.EOF { //nolint:errorlint // as readers return it; a wrapped one is an error
+		err = nil
+	}
+	return done, err
 }
 
 var inflaters sync.Pool

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/cell/config"
+	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
 )
@@ -22,6 +24,11 @@ type mountFlags struct {
 	urls, keys []string
 	root, date string
 	quotaMB    int64
+	ca         string
+	cert, priv string
+	bandwidth  string
+	hedge      bool
+	requests   int
 	log        string
 	background bool
 	ready      int // descriptor that is told when it is mounted
@@ -62,6 +69,12 @@ a stock CernVM-FS client, in the stock order; flags go before what they say.`,
 	cmd.Flags().StringVar(&f.CacheDir, "cache", "", "directory of the cache; made if it is not there")
 	cmd.Flags().Int64Var(&f.quotaMB, "quota", 0, "megabytes the cache may take (default no bound but the disk)")
 	cmd.Flags().StringVar(&f.Proxies, "proxy", "DIRECT", `proxies as CernVM-FS writes them: "http://a:3128|http://b:3128;DIRECT"`)
+	cmd.Flags().BoolVar(&f.hedge, "hedge", false, "ask the next server, too, when the first is slower than it usually is")
+	cmd.Flags().IntVar(&f.requests, "requests", 0, "requests at a time (default 32)")
+	cmd.Flags().StringVar(&f.bandwidth, "bandwidth", "", "bytes per second that may be received, such as 50MB (default no limit)")
+	cmd.Flags().StringVar(&f.ca, "ca", "", "PEM file of the CAs that https servers are checked against, instead of the system's")
+	cmd.Flags().StringVar(&f.cert, "client-certificate", "", "PEM file of the certificate shown to https servers that ask for one")
+	cmd.Flags().StringVar(&f.priv, "client-key", "", "PEM file of its key")
 	cmd.Flags().StringSliceVar(&f.External, "external-url", nil, "base URL of files that lie outside the repository; without one, reading such a file is an error")
 	cmd.Flags().StringVar(&f.Socket, "socket", "", "unix socket for the plugin and for status")
 	cmd.Flags().StringVar(&f.Metrics, "metrics", "", "loopback HOST:PORT for /metrics, /healthz and /readyz (default none)")
@@ -128,6 +141,9 @@ func (f *mountFlags) configure(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	if err := f.network(cmd); err != nil {
+		return err
+	}
 	if f.Name == "" {
 		return misuse(cmd, "--name is missing: which repository is to be mounted?")
 	}
@@ -154,6 +170,27 @@ func (f *mountFlags) configure(cmd *cobra.Command) error {
 		}
 	}
 	f.Keys, err = manifest.LoadPublicKeys(f.keys...)
+	return err
+}
+
+// network completes how servers are asked.
+func (f *mountFlags) network(cmd *cobra.Command) error {
+	if f.requests < 0 {
+		return misuse(cmd, "--requests %d: how many may be under way at a time", f.requests)
+	}
+	f.Network.Hedge, f.Network.Concurrency = f.hedge, f.requests
+	if f.bandwidth != "" {
+		n, err := config.ParseSize(f.bandwidth)
+		if err != nil {
+			return misuse(cmd, "--bandwidth %s: write it like 500kB or 50MB", f.bandwidth)
+		}
+		f.Network.Bandwidth = fetch.NewBandwidth(n)
+	}
+	if f.ca == "" && f.cert == "" && f.priv == "" {
+		return nil // or what the stock configuration says
+	}
+	var err error
+	f.Network.TLS, err = fetch.LoadTLS(f.ca, f.cert, f.priv)
 	return err
 }
 
