@@ -12,13 +12,14 @@ import (
 // one document alone is never the whole. Process types over MaxProcesses are
 // left out.
 func (d *Document) Merge(other Document) {
+	d.Profiles = slices.Clone(d.Profiles) // copies of d keep theirs
 	for _, p := range other.Profiles {
 		i := slices.IndexFunc(d.Profiles, func(x Profile) bool { return x.Process == p.Process })
 		switch {
 		case i >= 0:
 			d.Profiles[i].Opens = append(slices.Clone(d.Profiles[i].Opens), p.Opens...)
 		case len(d.Profiles) < MaxProcesses:
-			d.Profiles = append(slices.Clone(d.Profiles), p)
+			d.Profiles = append(d.Profiles, p)
 		}
 	}
 	d.sort()

@@ -74,10 +74,14 @@ func TestReadRefuses(t *testing.T) {
 
 func TestMergeAndOrder(t *testing.T) {
 	d := profile.Document{Tree: id("tree"), Profiles: []profile.Profile{{Process: "web", Opens: opens("a", "b")}}}
+	before := d
 	d.Merge(profile.Document{Profiles: []profile.Profile{
 		{Process: "web", Opens: []profile.Open{{Content: id("b"), Millis: 3}, {Content: id("c"), Millis: 20}, {Content: id("a"), Millis: 7}}},
 		{Process: "task", Opens: []profile.Open{{Content: id("t"), Millis: 1}}},
 	}})
+	if len(before.Profiles) != 1 || len(before.Order()) != 2 {
+		t.Errorf("a copy changed: %+v", before)
+	}
 	if len(d.Profiles) != 2 || d.Profiles[0].Process != "task" {
 		t.Fatalf("%+v", d.Profiles)
 	}
