@@ -65,6 +65,16 @@ type Options struct {
 	// Still stays with the revision that Open found.
 	Still bool
 
+	// Nodes is a file that keeps what nodes mean, for the next process that
+	// shows this repository to the same kernel; "" for none. It begins anew
+	// unless Resume is set.
+	Nodes string
+	// Resume begins with what Nodes says the kernel was shown last. It asks
+	// no server, and holds no whitelist that ran out meanwhile and no
+	// blacklist against it: whoever reads on it must go on. Trusted says what
+	// there is against it, and Refresh renews it.
+	Resume bool
+
 	// External has the content of external files, by their path in the
 	// repository; nil refuses them.
 	External fetch.Fetcher
@@ -138,6 +148,7 @@ type Repository struct {
 	state    state
 	catalogs catalogs
 	slots    slots
+	nodes    *nodes // nil without
 	pins     pins
 	started  time.Time
 
@@ -179,6 +190,16 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	r := &Repository{o: o, state: state{dir: dir}, started: o.Clock()}
 	r.catalogs.init(r)
 	r.slots.init()
+	if err := r.openNodes(); err != nil {
+		return nil, err
+	}
+	if o.Resume {
+		if err := r.resume(ctx); err != nil {
+			r.Close()
+			return nil, err
+		}
+		return r, nil
+	}
 	if !o.RootHash.IsZero() {
 		h, err := r.show(ctx, o.RootHash, 0, head{})
 		if err != nil {
@@ -198,7 +219,10 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 
 // Close unmaps the indexes. Nothing may be in use any more, contents that are
 // open excepted.
-func (r *Repository) Close() { r.catalogs.close() }
+func (r *Repository) Close() {
+	r.catalogs.close()
+	r.nodes.close()
+}
 
 // StateDir is the repository's directory in the cache, for what whoever shows it
 // has to remember over a restart.
