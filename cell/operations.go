@@ -41,6 +41,7 @@ func (c *Cell) calls() map[string]control.Call {
 		CallNetwork: control.Handle(c.network),
 		CallExplain: control.Handle(c.explain),
 		CallDrain:   control.HandleLong(c.drain),
+		CallRestart: control.Handle(c.startAgain),
 	}
 }
 

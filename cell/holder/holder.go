@@ -15,6 +15,8 @@
 package holder
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +37,9 @@ var (
 	ErrNone = errors.New("the holder has no such mount")
 )
 
+// DefaultSocket is where a holder listens unless told otherwise.
+const DefaultSocket = "/run/rootstock/holder.sock"
+
 // version is the protocol's. A worker that speaks another is refused.
 const version = 1
 
@@ -47,8 +52,9 @@ const (
 
 // Mount is a mount that is held.
 type Mount struct {
-	Key        string      `json:"key"` // the worker's name for it
-	Tag        string      `json:"tag"` // of this very mount, chosen by the worker
+	Key        string      `json:"key"`  // the worker's name for it
+	Tag        string      `json:"tag"`  // of this very mount, chosen by the worker
+	Path       string      `json:"path"` // the mountpoint as it was asked for
 	Mountpoint string      `json:"mountpoint"`
 	FSName     string      `json:"fsname"`
 	MaxRead    int         `json:"max_read"` // bytes
@@ -66,6 +72,26 @@ type Held struct {
 	Mount
 	FD       int
 	InFlight *os.File
+}
+
+// Adopt makes a connection that answers the mount, and takes FD over. What o
+// says about the mount itself is replaced by what the holder knows.
+func (h *Held) Adopt(f fusefs.FS, o fusefs.Options) (*fusefs.Conn, error) {
+	o.Mountpoint, o.FSName, o.MaxRead, o.Device = h.Mountpoint, h.FSName, h.MaxRead, h.Device
+	o.InFlight, o.Keep = h.InFlight, true
+	conn, err := fusefs.Adopt(h.FD, h.Init, f, o)
+	if err != nil {
+		return nil, err
+	}
+	h.FD = -1
+	return conn, nil
+}
+
+// NewTag makes the tag of a mount.
+func NewTag() string {
+	b := make([]byte, 8)
+	rand.Read(b) //nolint:errcheck // it does not fail
+	return hex.EncodeToString(b)
 }
 
 // Close closes what was not taken over.

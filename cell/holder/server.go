@@ -270,6 +270,7 @@ func open(m Mount) (*Held, error) {
 	if m.Key == "" {
 		return nil, errors.New("a mount has to have a key")
 	}
+	m.Mountpoint = m.Path
 	if err := clearDead(m.Mountpoint); err != nil {
 		return nil, err
 	}
