@@ -39,19 +39,20 @@ func (c *Conn) Serve(ctx context.Context) error {
 		}
 	})
 
-	errs := make([]error, c.opts.Readers)
+	ends := make([]error, c.opts.Readers)
 	var readers sync.WaitGroup
-	for i := range errs {
-		readers.Go(func() { errs[i] = c.read(c.flight.reader(i)) })
+	for i := range ends {
+		readers.Go(func() { ends[i] = c.read(c.flight.reader(i)) })
 	}
+	var errs []error
 	go func() {
 		readers.Wait()
 		close(served)
 	}()
 	select {
 	case <-served:
+		errs = append(errs, ends...)
 	case <-c.left: // readers that wait for a request cannot be woken
-		errs = nil
 	}
 	c.asides.Wait() // these may add tasks
 	if !c.tasks.drain() {
