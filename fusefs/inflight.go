@@ -83,8 +83,11 @@ func mapInFlight(f *os.File) (*inFlight, error) {
 		if err == nil {
 			err = unix.Fstat(int(f.Fd()), &st)
 		}
-		if err != nil || seals&inFlightSealed != inFlightSealed || st.Size != inFlightSize {
-			return nil, fmt.Errorf("%w: %d bytes, seals %#x, %w", ErrInFlight, st.Size, seals, err)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInFlight, err)
+		}
+		if seals&inFlightSealed != inFlightSealed || st.Size != inFlightSize {
+			return nil, fmt.Errorf("%w: %d bytes, seals %#x", ErrInFlight, st.Size, seals)
 		}
 		fd, flags = int(f.Fd()), unix.MAP_SHARED
 	}
@@ -136,7 +139,7 @@ func (t *inFlight) slot(i int) []byte {
 	return t.mem[at : at+slotSize : at+slotSize]
 }
 
-// request is the request in a buffer or slot. It reports false for what cannot
+// requestIn is the request in a buffer or slot. It reports false for what cannot
 // be one.
 func requestIn(p []byte) ([]byte, bool) {
 	n := binary.NativeEndian.Uint32(p)

@@ -22,7 +22,10 @@ import (
 
 // Server is the holder.
 type Server struct {
-	Log *slog.Logger
+	// Patience is how long a worker may wait for the one before it to end;
+	// 5 s.
+	Patience time.Duration
+	Log      *slog.Logger
 
 	mu    sync.Mutex
 	held  map[string]*Held
@@ -155,7 +158,7 @@ func (s *Server) call(ctx context.Context, conn *net.UnixConn) {
 // leaseTo makes the caller the worker until it is gone.
 func (s *Server) leaseTo(ctx context.Context, pid int32, conn *net.UnixConn, a *answer) error {
 	me := &lease{pid: pid, gone: make(chan struct{})}
-	timeout := time.After(leaseWait)
+	timeout := time.After(cmp.Or(s.Patience, leaseWait))
 	for {
 		s.mu.Lock()
 		before := s.lease
