@@ -44,6 +44,17 @@ var magicAttributes = map[string]magicAttribute{
 	"user.nopen": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
 		return strconv.FormatInt(r.opens.Load(), 10), true
 	},
+	"user.ncleanup24": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
+		return strconv.Itoa(r.o.Cache.Cleanups(24 * time.Hour)), true
+	},
+	// Neither is ever sent to this daemon: the kernel opens directories by
+	// itself.
+	"user.ndiropen": none,
+	"user.useddirp": none,
+	"user.inode_max": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
+		return strconv.FormatUint(r.slots.largest(), 10), true
+	},
+	"user.logbuffer": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) { return r.journal.String(), true },
 	"user.nioerr": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
 		return strconv.FormatInt(r.ioErrors.Load(), 10), true
 	},
@@ -53,6 +64,7 @@ var magicAttributes = map[string]magicAttribute{
 	"user.proxy_list":          network(func(n fetch.Network) string { return n.Proxies }),
 	"user.ndownload":           network(func(n fetch.Network) string { return strconv.FormatInt(n.Totals.Requests, 10) }),
 	"user.rx":                  network(func(n fetch.Network) string { return strconv.FormatInt(n.Totals.Bytes/1024, 10) }),
+	"user.speed":               network(func(n fetch.Network) string { return speed(n.Totals) }),
 	"user.timeout":             network(func(n fetch.Network) string { return seconds(n.Timeout) }),
 	"user.timeout_direct":      network(func(n fetch.Network) string { return seconds(n.TimeoutDirect) }),
 	"user.external_host":       external(func(n fetch.Network) string { return n.Server }),
@@ -70,6 +82,16 @@ var magicAttributes = map[string]magicAttribute{
 	"user.timestamp_last_ioerr": func(r *Repository, _ place, _ *catalog.Stat) (string, bool) {
 		return strconv.FormatInt(r.lastError.Load(), 10), true
 	},
+}
+
+func none(*Repository, place, *catalog.Stat) (string, bool) { return "0", true }
+
+// speed is what bodies came in at, in kB/s.
+func speed(t fetch.Totals) string {
+	if ms := (t.Waited + t.Reading).Milliseconds(); ms > 0 {
+		return strconv.FormatInt(t.Bytes/1024*1000/ms, 10)
+	}
+	return "n/a"
 }
 
 func network(of func(fetch.Network) string) magicAttribute {

@@ -165,7 +165,11 @@ func (r *Repository) compile(ctx context.Context, c *cat, path string) error {
 	if err != nil {
 		return err
 	}
-	err = catalog.Compile(ctx, reader, path)
+	if members := reader.Properties()["voms_authz"]; members != "" {
+		err = fmt.Errorf("%w: it is for members of %q only, which this client cannot tell; mount it with the CernVM-FS client and its authorization helper", ErrRestricted, members)
+	} else {
+		err = catalog.Compile(ctx, reader, path)
+	}
 	if cerr := reader.Close(); err == nil {
 		err = cerr
 	}

@@ -41,6 +41,9 @@ var (
 	ErrExternal = errors.New("external file")
 	// ErrInconsistent reports verified objects that contradict each other.
 	ErrInconsistent = errors.New("inconsistent repository")
+	// ErrRestricted reports a repository for members only (CVMFS-FORMAT
+	// 2.10): nobody here asks a user for credentials, so nobody is let in.
+	ErrRestricted = errors.New("restricted repository")
 )
 
 // Options describe a repository. Name, Fetcher and Cache are needed, and Trust
@@ -151,6 +154,7 @@ type Repository struct {
 	nodes    *nodes // nil without
 	pins     pins
 	started  time.Time
+	journal  *journal
 
 	head      atomic.Pointer[head]
 	refresh   sync.Mutex // one refresh at a time
@@ -187,7 +191,8 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("repository %s: state: %w", o.Name, err)
 	}
-	r := &Repository{o: o, state: state{dir: dir}, started: o.Clock()}
+	r := &Repository{o: o, state: state{dir: dir}, started: o.Clock(), journal: newJournal(o.Log.Handler())}
+	r.o.Log = slog.New(r.journal)
 	r.catalogs.init(r)
 	r.slots.init()
 	if err := r.openNodes(); err != nil {

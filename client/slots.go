@@ -51,12 +51,19 @@ func (s *slots) init() {
 	s.list.Store(&[]*slot{nil})
 }
 
+// maxGap is how many numbers may be missing in a row: as many as a disk that is
+// full for long loses.
+const maxGap = 1 << 16
+
 // put puts back a slot that another process gave out. Numbers that are missing
 // stay nil: what they meant is not known, and nobody gets them.
 func (s *slots) put(x *slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := *s.list.Load()
+	if int64(x.id) > int64(len(list))+maxGap {
+		return
+	}
 	for int64(len(list)) <= int64(x.id) {
 		list = append(list, nil)
 	}
@@ -64,6 +71,9 @@ func (s *slots) put(x *slot) {
 	s.key[slotKey{x.cat.hash, x.mount}] = x
 	s.list.Store(&list)
 }
+
+// largest bounds the node ids given out so far.
+func (s *slots) largest() uint64 { return uint64(len(*s.list.Load())) << rowBits }
 
 // at returns the slot of a number that was given out, or nil.
 func (s *slots) at(id uint32) *slot {

@@ -47,6 +47,9 @@ func TestXAttrs(t *testing.T) {
 		{root, "user.host_list", repo.URL},
 		{root, "user.proxy", "DIRECT"},
 		{root, "user.nioerr", "0"},
+		{root, "user.ncleanup24", "0"},
+		{root, "user.ndiropen", "0"},
+		{root, "user.useddirp", "0"},
 		{f, "user.chunks", "1"},
 		{f, "user.compression", "zlib"},
 		{cut, "user.chunks", "3"},
@@ -81,7 +84,7 @@ func TestXAttrs(t *testing.T) {
 	if got := mustXAttr(t, r, root, "user.expires"); got != "3" && got != "4" {
 		t.Errorf("expires in %s minutes", got)
 	}
-	for _, name := range []string{"user.rx", "user.version", "user.hitrate", "user.maxfd", "user.usedfd", "user.pid", "user.uptime"} {
+	for _, name := range []string{"user.rx", "user.speed", "user.inode_max", "user.version", "user.hitrate", "user.maxfd", "user.usedfd", "user.pid", "user.uptime"} {
 		if got := mustXAttr(t, r, root, name); got == "" {
 			t.Errorf("%s is empty", name)
 		}

@@ -91,6 +91,8 @@ type Cache struct {
 	memory   memory
 	stats    Stats
 
+	cleanups cleanups
+
 	stop chan struct{}
 	done sync.WaitGroup
 }

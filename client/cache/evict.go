@@ -46,6 +46,11 @@ func (c *Cache) Evict(n int64) int64 {
 }
 
 func (c *Cache) evictTo(goal int64) (freed int64) {
+	defer func() {
+		if freed > 0 {
+			c.cleanups.add(c.o.Clock())
+		}
+	}()
 	for _, pinnedToo := range []bool{false, true} {
 		for {
 			n := c.evictSome(goal, pinnedToo)

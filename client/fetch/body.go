@@ -38,9 +38,10 @@ func (b *body) Read(p []byte) (int, error) {
 	start := time.Now()
 	n, err := b.in.Read(p)
 	b.timer.Stop()
-	b.waited += time.Since(start)
+	took := time.Since(start)
+	b.waited += took
 	b.got += int64(n)
-	b.h.o.Counters.received(n)
+	b.h.o.Counters.received(n, took)
 	switch {
 	case errors.Is(err, io.EOF):
 		b.err = io.EOF

@@ -24,8 +24,8 @@ var outcomeNames = [outcomes]string{
 // Counters add up what went over the network. The zero value is ready; a nil
 // pointer counts nothing.
 type Counters struct {
-	requests, bytes, answers, waited atomic.Int64
-	failures                         [outcomes]atomic.Int64
+	requests, bytes, answers, waited, reading atomic.Int64
+	failures                                  [outcomes]atomic.Int64
 }
 
 // Totals is a moment's reading of [Counters].
@@ -36,6 +36,8 @@ type Totals struct {
 	Bytes    int64 // of bodies received
 	// Waited is the sum of the times from a request to its first byte.
 	Waited time.Duration
+	// Reading is the sum of the times that reads of bodies took.
+	Reading time.Duration
 	// Outcomes are the failures by what was wrong.
 	Outcomes map[string]int64
 }
@@ -47,7 +49,7 @@ func (c *Counters) Totals() Totals {
 	}
 	t := Totals{
 		Requests: c.requests.Load(), Answers: c.answers.Load(), Bytes: c.bytes.Load(),
-		Waited: time.Duration(c.waited.Load()), Outcomes: make(map[string]int64, outcomes),
+		Waited: time.Duration(c.waited.Load()), Reading: time.Duration(c.reading.Load()), Outcomes: make(map[string]int64, outcomes),
 	}
 	for i := range c.failures {
 		n := c.failures[i].Load()
@@ -76,9 +78,10 @@ func (c *Counters) failure(outcome int) {
 	}
 }
 
-func (c *Counters) received(n int) {
+func (c *Counters) received(n int, took time.Duration) {
 	if c != nil {
 		c.bytes.Add(int64(n))
+		c.reading.Add(int64(took))
 	}
 }
 

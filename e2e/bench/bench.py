@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bench.py ROOTFS.tar [GROUP...]: medians of interleaved runs beside a peer.
 
-Groups: publish, mount, create. Each row names what the peer is. Wall and CPU
+Groups: publish, mount, create, format. Each row names what the peer is. Wall and CPU
 seconds are those of the whole process tree; a daemon's CPU is read from /proc.
 """
 import json
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-TAR, GROUPS = os.path.abspath(sys.argv[1]), set(sys.argv[2:]) or {"publish", "mount", "create"}
+TAR, GROUPS = os.path.abspath(sys.argv[1]), set(sys.argv[2:]) or {"publish", "mount", "create", "format"}
 BIN = os.path.abspath("bin")
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 NAME = "bench.rootstock.test"
@@ -223,20 +223,48 @@ def group_mount():
     shutil.rmtree(d)
 
 
-def group_create():
-    print("rootstock-plugin, process start included")
-    env = dict(os.environ, GOFLAGS="")
-    out = run("go", "test", "-run", "^$", "-bench", "Create|Delete", "-benchtime", "200x", "./cmd/rootstock-plugin", env=env).out
+def gobench(package, pattern, times):
+    out = run("go", "test", "-run", "^$", "-bench", pattern, "-benchtime", times, "-timeout", "20m", package, env=dict(os.environ, GOFLAGS="")).out
     for line in out.splitlines():
         if line.startswith("Benchmark"):
-            print("  " + line)
+            print("  " + " ".join(line.split()))
+    sys.stdout.flush()
+
+
+def group_create():
+    print("rootstock-plugin, process start included")
+    gobench("./cmd/rootstock-plugin", "Create|Delete", "200x")
+
+
+def group_format():
+    print("the repository itself; check's peer: zstd -t of the same tar, one thread, which decodes but compares nothing")
+    d = site()
+    publish(d, "1", TAR, d + "/index")
+    note = tempfile.mkdtemp(dir=work)
+    commits, checks, peer = [], [], []
+    shell("zstd -q -3 -c %s >%s/peer.zst" % (TAR, d))
+    for n in range(ROUNDS):
+        with open(note + "/note", "w") as f:
+            f.write("note %d" % n)
+        run("tar", "-C", note, "-cf", note + ".tar", "note")
+        commits.append(run(BIN + "/rootstock", "publish", "--quiet", "--store", d + "/store", "--keys", work + "/keys",
+                           "--cache", d + "/index", "rootfs", "note", str(n), note + ".tar"))
+        peer.append(run("zstd", "-q", "-t", d + "/peer.zst"))
+        checks.append(run(BIN + "/rootstock", "check", "--store", d + "/store"))
+    size = stored(d)
+    row("one file more, committed", commits, None)
+    row("check, contents included", checks, peer, "%.0f MB stored/cpu-s, of %s" % (size / 1e6 / median(checks, "cpu"), mib(size)))
+    shutil.rmtree(d)
+    gobench("./catalog", "Compile$|OpenIndex$", "10x")
+    gobench("./publisher/check", "Content", "3x")
+    gobench("./publisher/gc", "Million", "1x")
 
 
 try:
     load = os.getloadavg()[0]
     print("%d rounds, %d processors, load average %.1f at the start%s" % (
         ROUNDS, os.cpu_count(), load, "; a busy machine: look at ratios and CPU only" if load > 1 else ""))
-    for name in ("publish", "mount", "create"):
+    for name in ("publish", "mount", "create", "format"):
         if name in GROUPS:
             globals()["group_" + name]()
 finally:
