@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -130,6 +131,9 @@ func (u *user) time(arg string, use func(string) (string, error)) {
 // same reads a file past the page cache.
 func same(path string, want []byte) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	for errors.Is(err, unix.EINTR) { // the Go runtime's signals interrupt it, as package os knows
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return err
 	}
@@ -138,6 +142,9 @@ func same(path string, want []byte) error {
 	got := make([]byte, 0, len(want)+1)
 	for len(got) <= len(want) {
 		n, err := unix.Pread(fd, got[len(got):cap(got)], int64(len(got)))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("at %d: %w", len(got), err)
 		}
@@ -188,11 +195,12 @@ func (u *user) execute(root string) (string, error) {
 // mapped looks at pages of a mapped file.
 func (u *user) mapped(root string) (string, error) {
 	path := filepath.Join(root, "mapped/large")
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	f, err := os.Open(path)
 	if err != nil {
 		return "map " + path, err
 	}
-	defer unix.Close(fd)
+	defer f.Close()
+	fd := int(f.Fd())
 	unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
 	want := content("mapped/large")
 	m, err := unix.Mmap(fd, 0, len(want), unix.PROT_READ, unix.MAP_SHARED)

@@ -31,10 +31,19 @@ func writePublicKey(name string, key *rsa.PublicKey) error {
 func survived(what string, count int, u used) {
 	resultsMu.Lock()
 	defer resultsMu.Unlock()
-	survivals = append(survivals, fmt.Sprintf("%s\t%d\t%d\t%d\t%d ms\t%s", what, count, u.Operations, len(u.Errors), u.Longest.Milliseconds(), strings.Fields(u.What + " -")[0]))
+	survivals = append(survivals, fmt.Sprintf("%s\t%d\t%d\t%d\t%d ms\t%s", what, count, u.Operations, len(u.Errors), u.Longest.Milliseconds(), u.kind()))
 }
 
 var survivals []string
+
+// kind is what the longest operation did.
+func (u *used) kind() string {
+	word, _, found := strings.Cut(u.What, " ")
+	if !found {
+		return "read of what was not cached"
+	}
+	return word
+}
 
 // The worker is killed with fetches in flight, and nobody notices but by waiting.
 func TestWorkerKilled(t *testing.T) {
@@ -79,14 +88,14 @@ func TestUpgrades(t *testing.T) {
 	built, err := program()
 	must(t, err)
 	hangs, fails := script("hangs", "exec sleep 1000"), script("fails", "exit 1")
-	upgrade := func(binary string) (string, error) {
-		out, err := exec.Command(built, "upgrade", "--socket", r.dir+"/cell.sock", "--binary", binary, "--timeout", "10s").CombinedOutput()
+	upgrade := func(binary, timeout string) (string, error) {
+		out, err := exec.Command(built, "upgrade", "--socket", r.dir+"/cell.sock", "--binary", binary, "--timeout", timeout).CombinedOutput()
 		return string(out), err
 	}
 	for n := range good {
 		wait := u.fetch(root+"/"+coldPath("container", n), r.tree()+"/"+coldPath("mount", n))
 		before := r.status()
-		if out, err := upgrade(built); err != nil {
+		if out, err := upgrade(built, "1m"); err != nil {
 			t.Fatalf("upgrade %d: %v\n%s", n, err, out)
 		}
 		wait()
@@ -95,13 +104,17 @@ func TestUpgrades(t *testing.T) {
 			t.Fatalf("upgrade %d: %+v", n, after)
 		}
 	}
+	got := u.stop()
+	survived("worker upgraded", good, got)
+	t.Logf("%d upgrades, %d operations, %d errors, longest %v: %s", good, got.Operations, len(got.Errors), got.Longest, got.What)
+	u = r.use(root, r.tree())
 	for n := range bad {
 		wait := u.fetch(root+"/"+coldPath("container", good+n), r.tree()+"/"+coldPath("mount", good+n))
-		binary := fails
+		binary, timeout := fails, "1m"
 		if n == 0 {
-			binary = hangs // which takes the whole time-out
+			binary, timeout = hangs, "3s"
 		}
-		out, err := upgrade(binary)
+		out, err := upgrade(binary, timeout)
 		if err == nil || !strings.Contains(out, "the old one is back") {
 			t.Fatalf("failed upgrade %d: %v\n%s", n, err, out)
 		}
@@ -114,12 +127,12 @@ func TestUpgrades(t *testing.T) {
 	// What is no program is refused before anything is touched.
 	since := r.status().WorkerSince
 	must(t, os.WriteFile(r.dir+"/text", []byte("no program"), 0o755))
-	if out, err := upgrade(r.dir + "/text"); err == nil || !strings.Contains(out, "does not run here") || !r.status().WorkerSince.Equal(since) {
+	if out, err := upgrade(r.dir+"/text", "1m"); err == nil || !strings.Contains(out, "does not run here") || !r.status().WorkerSince.Equal(since) {
 		t.Errorf("a text: %v\n%s", err, out)
 	}
-	got := u.stop()
-	survived("upgrade, and failed ones", good+bad, got)
-	t.Logf("%d upgrades, %d failed, %d operations, %d errors, longest %v: %s", good, bad, got.Operations, len(got.Errors), got.Longest, got.What)
+	got = u.stop()
+	survived("worker's upgrade failed, one after a time-out of 3 s", bad, got)
+	t.Logf("%d failed, %d operations, %d errors, longest %v: %s", bad, got.Operations, len(got.Errors), got.Longest, got.What)
 }
 
 // Holder killed while the worker lives: the worker goes on, and gives a new one
