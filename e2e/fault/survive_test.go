@@ -288,7 +288,6 @@ func (r *rig) container(handle string) (root string) {
 	}
 	root = base + "/root"
 	must(r.t, overlay.Mount(overlay.Layers{Lower: l.Lower, Data: l.Data, Options: l.Options, Upper: base + "/upper", Work: base + "/work"}, root))
-	r.layers = l
 	return root
 }
 
