@@ -14,10 +14,11 @@ import (
 //
 // Starts a real S3 server with that bucket. S3_URL, S3_KEY, S3_SECRET and
 // S3_REGION say how to reach it, and so does the file s3.conf, in the form of
-// stock CernVM-FS.
+// stock CernVM-FS. S3_DIR is where the server keeps what it has.
 func cmdS3Server(t *testing.T, ts *testscript.TestScript, args []string) {
 	s := versitygw.Start(t, args[0])
 	ts.Setenv("S3_URL", s.URL)
+	ts.Setenv("S3_DIR", s.Dir)
 	ts.Setenv("S3_KEY", versitygw.AccessKey)
 	ts.Setenv("S3_SECRET", versitygw.SecretKey)
 	ts.Setenv("S3_REGION", versitygw.Region)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/catalog"
@@ -20,6 +21,9 @@ const (
 	PackagesNote  = "packages.json"
 	SPDXNote      = "sbom.spdx.json"
 	CycloneDXNote = "sbom.cdx.json"
+	// ReceiptNote is of a rootfs only: its makers' list of packages, as
+	// they handed it out.
+	ReceiptNote = "receipt"
 )
 
 // noteFiles are the notes a publish writes.
@@ -95,7 +99,11 @@ func fileNotes(ctx context.Context, tx *revision.Tx, tree string, files map[stri
 	if err := tx.MkdirAll(ctx, dir, catalog.Parent(dir)); err != nil {
 		return err
 	}
-	for _, name := range noteFiles {
+	names := noteFiles
+	if _, ok := files[ReceiptNote]; ok {
+		names = append(slices.Clone(names), ReceiptNote)
+	}
+	for _, name := range names {
 		if _, ok, err := tx.Lookup(ctx, dir+"/"+name); err != nil {
 			return err
 		} else if ok {

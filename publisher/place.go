@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -89,7 +90,7 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 	}
 	r := &Result{
 		Reference: j.Reference, Path: path, Tree: id, Source: j.Source.Digest, Entries: about.entries, Bytes: t.bytes,
-		Notes: t.notes(),
+		Notes: append(slices.Clone(j.Source.Notes), t.notes()...),
 	}
 	if tree.Dropped > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d xattrs over 255 bytes are in the listing but not in the catalog, which cannot hold them", tree.Dropped))

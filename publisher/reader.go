@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 
+	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/object/codec"
@@ -72,6 +74,33 @@ func (r *Reader) Note(ctx context.Context, tree, name string, limit int64) ([]by
 		return nil, fmt.Errorf("%w of tree %s under %s", ErrNoNote, tree, name)
 	}
 	return b, err
+}
+
+// Names lists what a directory of a tree holds: dir is relative to it, "" for
+// its root. A directory that is not there holds nothing.
+func (r *Reader) Names(ctx context.Context, t Listed, dir string) ([]string, error) {
+	at := path.Join(t.Path, dir)
+	if e, ok, err := r.v.tx.Lookup(ctx, at); err != nil || !ok || !e.IsDir() {
+		return nil, err
+	}
+	rows, err := r.v.tx.List(ctx, at)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", at, err)
+	}
+	var names []string
+	for i := range rows {
+		if rows[i].Flags&catalog.Hidden == 0 {
+			names = append(names, rows[i].Name)
+		}
+	}
+	return names, nil
+}
+
+// File returns the content of a tree's regular file of at most limit bytes.
+// Links are not followed; its error wraps fs.ErrNotExist if there is no such
+// file.
+func (r *Reader) File(ctx context.Context, t Listed, name string, limit int64) ([]byte, error) {
+	return r.v.file(ctx, path.Join(t.Path, name), limit)
 }
 
 // fetchContent writes a stored content's plain bytes to w. What w got is that

@@ -50,7 +50,7 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	t := &taken{in: in}
 	found := packages.New()
-	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{Watch: watch(found)})
+	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{Watch: watch(found), Plain: src.Kind != source.KindImage})
 	if stored := in.Wait(); err == nil {
 		err = stored // otherwise it is what ended the flattening, or follows from it
 	}
@@ -91,6 +91,9 @@ func (t *taken) own(src *source.Source) (map[string][]byte, error) {
 	own := map[string][]byte{listingFile: listing.Bytes(), objectsFile: objects}
 	if src.Config != nil {
 		own[imageFile], err = describe(src, t.id)
+	}
+	if src.Receipt != nil {
+		own[ReceiptNote] = src.Receipt
 	}
 	return own, err
 }

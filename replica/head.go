@@ -154,6 +154,8 @@ type before struct {
 	whole    bool // the replica is not restricted to some trees
 	only     []string
 	current  bool // manifest and whitelist are the source's
+	// collecting tells that a garbage collection was cut off.
+	collecting bool
 }
 
 // stored reads what the store holds, and refuses a source that is another
@@ -168,6 +170,12 @@ func (r *Replicator) stored(ctx context.Context, h *head) (*before, error) {
 		return nil, err
 	}
 	b.whole = b.only == nil
+	if _, b.collecting, err = r.o.To.Has(ctx, collectingFile); err != nil {
+		return nil, err
+	}
+	if b.collecting {
+		r.o.Log.Warn("a garbage collection was cut off: run rootstock gc again; until then each run reads all catalogs")
+	}
 	if b.raw == nil {
 		return b, nil
 	}

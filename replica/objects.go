@@ -17,6 +17,10 @@ import (
 // goes alone.
 const inMemory = 256 << 20
 
+// expected is how many bytes of an object memory is made for before they come;
+// chunks are no larger, but for those that somebody else cut.
+const expected = 32 << 20
+
 // ref is an object to be copied.
 type ref struct {
 	hash object.Hash
@@ -87,6 +91,8 @@ func (c *copier) once(ctx context.Context, r ref, plain int64) error {
 	defer c.room.Release(weight)
 	b, _ := c.spare.Get().(*memory)
 	defer c.spare.Put(b)
+	b.Buffer.Reset()
+	b.Grow(int(min(plain, expected)))
 	if err := c.fetch(ctx, r, bound(plain), b); err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func (r *Replicator) snapshot(ctx context.Context, h *head) (*Result, error) {
 	}
 	defer os.RemoveAll(dir)
 	p := newPull(r.o, dir, h.manifest.GarbageCollectable)
-	p.trusted = old.complete(r.o.Only)
+	p.trusted = old.complete(r.o.Only) && !old.collecting
 	roots, err := p.everything(ctx, h, old)
 	if err != nil {
 		return nil, err

@@ -436,3 +436,25 @@ func TestGolden(t *testing.T) {
 		}
 	}
 }
+
+// While garbage is collected, and after that was cut off, a catalog may be there
+// without what it refers to: none is trusted then.
+func TestCollectionCutOff(t *testing.T) {
+	repo := offered(t)
+	repo.Publish(tree())
+	s := newStore(t)
+	snapshot(t, replicator(t, repo.URL, s))
+	for _, name := range names(t, s, "data/") {
+		if !strings.HasSuffix(name, "C") {
+			if err := s.Delete(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.Put(t.Context(), ".cvmfs_collecting", nil); err != nil {
+		t.Fatal(err)
+	}
+	repo.Publish(tree("new"))
+	snapshot(t, replicator(t, repo.URL, s))
+	sameObjects(t, repo, s)
+}

@@ -21,8 +21,11 @@ const (
 	lastFile         = ".cvmfs_last_snapshot"
 	statusFile       = ".cvmfs_status.json"
 	reflogFile       = ".cvmfsreflog"
-	// partialFile is ours.
-	partialFile = ".cvmfs_partial.json"
+	// partialFile and collectingFile are ours. The second is there while
+	// garbage is collected, and after that was cut off: until it has been
+	// done, the presence of a catalog means nothing.
+	partialFile    = ".cvmfs_partial.json"
+	collectingFile = ".cvmfs_collecting"
 )
 
 // stamp is the time as `date --utc` prints it.

@@ -4,12 +4,17 @@
   serve      requests/s of small objects and MB/s of large ones, beside nginx
              on the same files, in turns, with the processor time each request
              cost the server (which a busy machine does not distort as much)
-  replicate  MB/s from a loopback server into a directory
-  publish    into a bucket of versitygw on loopback, beside a directory
+  replicate  MB/s from a loopback server into a directory, beside curl --parallel
+             of the same files from nginx, which neither verifies nor syncs
+  publish    into a bucket of versitygw on loopback, beside a directory, and
+             whose processor time it was
 
-usage: make bench-stores    (needs nginx, ab, and bin/ built)
+Nothing is deleted before the end: a file system that has just freed much makes
+new files slowly.
+
+usage: make bench-stores    (needs nginx, ab, curl, and bin/ built)
 """
-import io, os, random, re, shutil, signal, socket, subprocess, tarfile, tempfile, time
+import hashlib, io, os, random, re, resource, shutil, signal, socket, subprocess, tarfile, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ROOTSTOCK = os.path.join(ROOT, "bin", "rootstock")
@@ -45,6 +50,14 @@ def cpu(pid):
         f = open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split()
         total += int(f[11]) + int(f[12])
     return total / os.sysconf("SC_CLK_TCK")
+
+
+def timed(*args, **kw):
+    """Seconds that a command took, and seconds of processor."""
+    spent = lambda u: u.ru_utime + u.ru_stime
+    before, began = spent(resource.getrusage(resource.RUSAGE_CHILDREN)), time.monotonic()
+    run(*args, **kw)
+    return time.monotonic() - began, spent(resource.getrusage(resource.RUSAGE_CHILDREN)) - before
 
 
 def rss(pid):
@@ -92,18 +105,21 @@ def main():
         gw = run("go", "run", "./internal/versitygw/program", cwd=ROOT).strip()
         gwport = port()
         os.makedirs(j("s3", "bench"))
-        start(gw, "--quiet", "--port", f"127.0.0.1:{gwport}", "--access", "a", "--secret", "b", "posix", j("s3"))
+        gateway = start(gw, "--quiet", "--port", f"127.0.0.1:{gwport}", "--access", "a", "--secret", "b", "posix", j("s3"))
         wait(gwport)
         env = dict(os.environ, AWS_ENDPOINT_URL=f"http://127.0.0.1:{gwport}", AWS_ACCESS_KEY_ID="a",
                    AWS_SECRET_ACCESS_KEY="b", AWS_REGION="us-east-1")
-        local, bucket = [], []
+        local, bucket, theirs = [], [], []
         for i in range(3):
             for spec, times in ((j(f"store{i}"), local), (f"s3://bench/r{i}", bucket)):
+                before = cpu(gateway.pid)
                 run(ROOTSTOCK, "init", "--store", spec, "--name", NAME, "--keys", j("keys"), env=env)
-                began = time.monotonic()
-                run(ROOTSTOCK, "publish", "--store", spec, "--keys", j("keys"), "--cache", "", "rootfs", "t", "1", j("t.tar"), env=env)
-                times.append(time.monotonic() - began)
-        print(f"publish  {stored_mb('store0'):.0f} MB stored, 8,000 files: directory {min(local):.2f} s, bucket {min(bucket):.2f} s: {min(bucket) / min(local):.2f} x")
+                times.append(timed(ROOTSTOCK, "publish", "--store", spec, "--keys", j("keys"), "--cache", "", "rootfs", "t", "1", j("t.tar"), env=env))
+                if times is bucket:
+                    theirs.append(cpu(gateway.pid) - before)
+        (t1, c1), (t2, c2) = map(min, zip(*local)), map(min, zip(*bucket))
+        print(f"publish  {stored_mb('store0'):.0f} MB stored, 8,000 files: directory {t1:.2f} s ({c1:.2f} s cpu), "
+              f"bucket {t2:.2f} s ({c2:.2f} s cpu, and {min(theirs):.2f} s the S3 server's): {t2 / t1:.2f} x, {c2 / c1:.2f} x of our cpu")
 
         store = j("store0")
         a, b = port(), port()
@@ -136,16 +152,25 @@ server {{ listen 127.0.0.1:{a}; root {store}; }} }}""")
         ab(f"http://127.0.0.1:{b}/{small}", 20000, 1000)
         print(f"all answered, RSS at most {rss(ours.pid):.0f} MB")
 
-        times = {}
-        for who, p in (("nginx", a), ("ours", b)):
-            best = 1e9
-            for i in range(3):
-                began = time.monotonic()
-                run(ROOTSTOCK, "replicate", f"http://127.0.0.1:{p}", j(f"replica-{who}-{i}"), "--key", j("keys", NAME + ".pub"), "--quiet")
-                best = min(best, time.monotonic() - began)
-            times[who] = best
+        files = [f for _, f in sizes]
+        with open(j("curl.conf"), "w") as f:
+            f.writelines(f'url="http://127.0.0.1:{a}/{n}"\noutput="{n}"\n' for n in files)
+        times = {"curl": [], "nginx": [], "ours": []}
+        for i in range(3):
+            os.mkdir(j(f"curl{i}"))
+            times["curl"].append(timed("curl", "-s", "--parallel", "--parallel-max", "16", "--create-dirs", "-K", j("curl.conf"), cwd=j(f"curl{i}")))
+            for who, p in (("nginx", a), ("ours", b)):
+                times[who].append(timed(ROOTSTOCK, "replicate", f"http://127.0.0.1:{p}", j(f"replica-{who}-{i}"), "--key", j("keys", NAME + ".pub"), "--quiet"))
         mb = stored_mb("replica-ours-0")
-        print(f"replicate {mb:.0f} MB: from nginx {mb / times['nginx']:.0f} MB/s, from ours {mb / times['ours']:.0f} MB/s")
+        best = {who: tuple(map(min, zip(*t))) for who, t in times.items()}
+        began = time.process_time()
+        for n in files:
+            hashlib.shake_128(open(os.path.join(store, n), "rb").read()).digest(20)
+        hashing = time.process_time() - began
+        said = lambda who: f"{mb / best[who][0]:.0f} MB/s ({best[who][1]:.2f} s cpu)"
+        (tc, cc), (tn, cn) = best["curl"], best["nginx"]
+        print(f"replicate {mb:.0f} MB, {len(files)} files: from nginx {said('nginx')}, from ours {said('ours')}; curl from nginx {said('curl')}, "
+              f"hashing alone {hashing:.2f} s cpu: {tc / tn:.2f} x of curl, {(cc + hashing) / cn:.2f} x per cpu of curl and hashing")
     finally:
         for p in procs:
             p.send_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,8 +118,21 @@ func ours(t *testing.T, compression, hash string) repo {
 	r := repo{dir: filepath.Join(t.TempDir(), "store"), keys: keys}
 	rootstock(t, "init", "--store", r.dir, "--name", repoName, "--keys", keys, "--compression", compression, "--hash", hash)
 	publish(t, r, "1", source(t, 1))
-	r.url = rig.Serve(t, r.dir)
+	r.url = serve(t, r.dir)
 	return r
+}
+
+// serve serves a repository with our server and returns its address.
+func serve(t *testing.T, dir string) string {
+	t.Helper()
+	p := rig.Start(t, exec.Command(filepath.Join(bin, "rootstock"), "serve", "--store", dir, "--listen", "127.0.0.1:0"))
+	at := regexp.MustCompile(`serving \S+ at (http://\S+)`)
+	var found []string
+	p.Until("it serves", func() bool {
+		found = at.FindStringSubmatch(p.Said())
+		return found != nil
+	})
+	return found[1]
 }
 
 func rootstock(t *testing.T, args ...string) string {

@@ -66,6 +66,10 @@ type Options struct {
 	// MaxBytes bounds the sizes of all files of all layers together, holes
 	// of sparse files included; 0 is 256 GiB.
 	MaxBytes int64
+	// Plain says that the layers are not those of an image: names that begin
+	// with ".wh." are names like any other, and remove nothing. There is
+	// then nothing below to remove anything from.
+	Plain bool
 	// Watch, if not nil, is asked about each content before it is ingested,
 	// under the name a layer gives it: not the final tree's, which may hide,
 	// link or move it. It may return nil.

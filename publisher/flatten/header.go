@@ -74,8 +74,8 @@ var fileTypes = map[byte]uint32{
 const unsaid = "-"
 
 // parse turns a header into a record. skip is not empty for what a tree leaves
-// out, and says why.
-func parse(h *tar.Header) (r record, skip string, err error) {
+// out, and says why. In a plain tar no name is a whiteout.
+func parse(h *tar.Header, plain bool) (r record, skip string, err error) {
 	switch h.Typeflag {
 	case tar.TypeXGlobalHeader:
 		if len(h.PAXRecords) > 0 && (len(h.PAXRecords) > 1 || h.PAXRecords["comment"] == "") {
@@ -91,24 +91,10 @@ func parse(h *tar.Header) (r record, skip string, err error) {
 	if h.Mode&catalog.ModeType == catalog.ModeSocket {
 		return r, "a socket, which only a running process can make", nil
 	}
-	parent, base := split(r.path)
-	if strings.HasPrefix(base, whPrefix) {
-		switch {
-		case base == whOpaque:
-			r.path, r.kind = parent, opaque
-		case strings.HasPrefix(base, whMeta):
-			return r, "a note of the aufs storage driver", nil
-		default:
-			name := strings.TrimPrefix(base, whPrefix)
-			if name == "" || name == "." || name == ".." {
-				return r, "", fmt.Errorf("%w: a whiteout of %q", ErrHostile, name)
-			}
-			r.path, r.kind = join(parent, name), whiteout
+	if !plain {
+		if skip, err = r.marked(); skip != "" || err != nil || r.kind != entry {
+			return r, skip, err
 		}
-		return r, "", nil
-	}
-	if strings.HasPrefix(parent, whMeta) || strings.Contains(parent, "/"+whMeta) {
-		return r, "a note of the aufs storage driver", nil
 	}
 	if h.Typeflag == tar.TypeLink {
 		r.kind = hardlink
@@ -119,6 +105,31 @@ func parse(h *tar.Header) (r record, skip string, err error) {
 	}
 	r.ino, err = newInode(h)
 	return r, "", err
+}
+
+// marked turns a record whose name is an image layer's mark into what the mark
+// means. skip is as of parse.
+func (r *record) marked() (skip string, err error) {
+	parent, base := split(r.path)
+	if !strings.HasPrefix(base, whPrefix) {
+		if strings.HasPrefix(parent, whMeta) || strings.Contains(parent, "/"+whMeta) {
+			return "a note of the aufs storage driver", nil
+		}
+		return "", nil
+	}
+	switch {
+	case base == whOpaque:
+		r.path, r.kind = parent, opaque
+	case strings.HasPrefix(base, whMeta):
+		return "a note of the aufs storage driver", nil
+	default:
+		name := strings.TrimPrefix(base, whPrefix)
+		if name == "" || name == "." || name == ".." {
+			return "", fmt.Errorf("%w: a whiteout of %q", ErrHostile, name)
+		}
+		r.path, r.kind = join(parent, name), whiteout
+	}
+	return "", nil
 }
 
 func newInode(h *tar.Header) (*inode, error) {

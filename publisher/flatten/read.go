@@ -17,7 +17,7 @@ func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) err
 		if f.tree.Totals.Read++; f.tree.Totals.Read > f.options.MaxEntries {
 			return fmt.Errorf("%w: more than %d entries in all layers", ErrLimit, f.options.MaxEntries)
 		}
-		r, skip, err := parse(h)
+		r, skip, err := parse(h, f.options.Plain)
 		if err != nil {
 			return err
 		}

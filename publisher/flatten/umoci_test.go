@@ -73,6 +73,18 @@ func corpus() map[string][][]*tar.Header {
 			{e("d = 2"), e("f/"), e("f/x = 2"), mode("dd/", 0o700), e("p -> f")},
 			{e("d/"), e("d/z = 3"), e("f/"), e("f/w = 3")},
 		},
+		"there and back": {
+			{e("d/"), e("d/x = 1"), e("l -> d"), e("f = 1"), e("h => f"), e("s/"), e("s/deep/"), e("s/deep/x = 1")},
+			{e("d -> f"), e("l/"), e("l/in = 2"), e("f -> h"), e("s = 2")},
+			{e("d/"), e("d/y = 3"), e("l -> d"), e("f = 3"), e("s/"), e("s/deep = 3")},
+			{e("f/"), e("f/g => h"), e("d = 4"), e("s/deep/"), e(".wh.l")},
+		},
+		"links across": {
+			{e("a/"), e("b/"), e("a/f = 1"), e("a/s -> f"), e("b/s => a/s"), e("up -> ../../../../a"), e("b/fifo"), with(e("a/p"), func(h *tar.Header) { h.Typeflag, h.Mode = tar.TypeFifo, 0o600 })},
+			{e("b/f => a/f"), e("c/"), e("c/s => b/s"), e("c/p => a/p"), e("up/through = 2")},
+			{e("a/.wh.f"), e("a/.wh.p"), e("c/f => b/f"), e("c/f2 => c/f"), e("b/s = now a file")},
+			{e("a/f => c/f2"), mode("c/f = 4", 0o4711)},
+		},
 		"usrmerge": {
 			{e("usr/"), e("usr/lib/"), e("usr/lib/a = 1"), e("lib -> usr/lib"), e("abs -> /usr"), e("up -> ../../usr")},
 			{e("lib/b = 2"), e("abs/c = 3"), e("up/d = 4"), e("lib/.wh.a")},
@@ -140,26 +152,37 @@ func TestAsUmoci(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkTree(t, tree, in)
-			ours, theirs := map[string]string{}, walk(t, rootfs)
-			first := map[uint32]string{}
-			for _, x := range tree.Entries() {
-				if x.Link != 0 && first[x.Link] == "" {
-					first[x.Link] = x.Path
-				}
-				ours[x.Path] = describe(x, in[x.Content], first[x.Link])
-			}
-			for p := range theirs {
-				if ours[p] == "" {
-					t.Errorf("%q: only umoci has it: %s", p, theirs[p])
-				}
-			}
-			for p, have := range ours {
-				if want := theirs[p]; have != want {
-					t.Errorf("%q:\nours  %s\numoci %s", p, have, want)
-				}
-			}
+			compare(t, tree, in, walk(t, rootfs))
 		})
 	}
+}
+
+// compare compares a tree with what walk found, every entry in every respect.
+func compare(t *testing.T, tree *flatten.Tree, in sink, theirs map[string]string) {
+	t.Helper()
+	ours := described(tree, in)
+	for p := range theirs {
+		if ours[p] == "" {
+			t.Errorf("%q: only on disk: %.300s", p, theirs[p])
+		}
+	}
+	for p, have := range ours {
+		if want := theirs[p]; have != want {
+			t.Errorf("%q:\nours    %.300s\non disk %.300s", p, have, want)
+		}
+	}
+}
+
+// described is a tree as walk describes a directory.
+func described(tree *flatten.Tree, in sink) map[string]string {
+	ours, first := map[string]string{}, map[uint32]string{}
+	for _, x := range tree.Entries() {
+		if x.Link != 0 && first[x.Link] == "" {
+			first[x.Link] = x.Path
+		}
+		ours[x.Path] = describe(x, in[x.Content], first[x.Link])
+	}
+	return ours
 }
 
 func describe(x imagemeta.Entry, text, first string) string {

@@ -7,6 +7,7 @@
 // repository holds. It is exclusive with publishing through the store's lock,
 // and nothing younger than the grace period is ever deleted, nor a revision
 // that somebody may have begun to use within it (docs/design/maintenance.md).
+// What is different on a replica is in replica.go.
 package gc
 
 import (
@@ -40,6 +41,8 @@ var (
 	// ErrNotCollectable reports a repository whose manifest forbids garbage
 	// collection.
 	ErrNotCollectable = errors.New("the manifest does not allow garbage collection")
+	// ErrNotReplica reports a store without keys that is no replica.
+	ErrNotReplica = errors.New("this is no replica")
 	// ErrUnfit reports a store that cannot list, date or delete objects.
 	ErrUnfit = errors.New("the store cannot be swept")
 )
@@ -55,7 +58,11 @@ type Store interface {
 // Options say what stays.
 type Options struct {
 	Store store.Store
-	Keys  *manifest.Keys // sign the manifest that names the new reflog
+	// Keys sign the manifest that names the new reflog. Without them the
+	// store has to be a replica, whose reflog no manifest names; Trust then
+	// verifies its manifest.
+	Keys  *manifest.Keys
+	Trust manifest.Trust
 	// KeepRevisions newest revisions stay; less than 1 is 1, the head.
 	KeepRevisions int
 	// KeepFor keeps, besides, every revision that was the newest at any
@@ -150,7 +157,12 @@ func collect(ctx context.Context, o Options, st Store) (_ *Result, err error) {
 	}
 	defer unlock() //nolint:errcheck // the lock ends with the process at the latest
 	c := &collector{o: o, st: st, now: o.Now()}
-	if c.head, err = readHead(ctx, st, o.Keys); err != nil {
+	if o.Keys != nil {
+		c.head, err = readHead(ctx, st, o.Keys)
+	} else {
+		c.head, err = readReplica(ctx, st, o.Trust, c.now)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if c.dir, err = os.MkdirTemp(o.TempDir, "rootstock-gc-"); err != nil {
@@ -173,7 +185,13 @@ func collect(ctx context.Context, o Options, st Store) (_ *Result, err error) {
 	if err := c.rewriteReflog(ctx, log); err != nil {
 		return nil, err
 	}
+	if err := c.beginReplica(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.sweep(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.endReplica(ctx); err != nil {
 		return nil, err
 	}
 	if !o.DryRun {

@@ -153,7 +153,7 @@ func (c *collector) swapReflog(ctx context.Context, raw []byte) error {
 			return fmt.Errorf("write %s: %w", stored.ReflogFile, err)
 		}
 	}
-	if next.Reflog == c.head.manifest.Reflog {
+	if c.o.Keys == nil || next.Reflog == c.head.manifest.Reflog {
 		return nil
 	}
 	signed, err := next.Sign(c.o.Keys.Release, algorithm)

@@ -48,7 +48,7 @@ func (c *collector) sweep(ctx context.Context) error {
 				return err
 			case used:
 				c.r.Kept++
-			case f.young:
+			case f.young && !c.untrue(f):
 				c.r.Young++
 			default:
 				doomed = append(doomed, f)

@@ -1,6 +1,7 @@
 // Package source opens what an operator names for publishing (a root file
-// system tarball, an image in a registry, an OCI layout, an archive of either)
-// and yields its layers as verified, uncompressed tar streams.
+// system tarball, an image in a registry, an OCI layout, an archive of either,
+// a buildpack's zip, a directory) and yields its layers as verified,
+// uncompressed tar streams.
 //
 // What flows through: compressed bytes come in from a file or a registry, are
 // hashed, decompressed and hashed again in a goroutine of their own, and leave
@@ -42,8 +43,10 @@ var (
 
 // The kinds of [Source].
 const (
-	KindRootfs = "rootfs"
-	KindImage  = "image"
+	KindRootfs    = "rootfs"
+	KindImage     = "image"
+	KindBuildpack = "buildpack"
+	KindDir       = "dir"
 )
 
 // Layer is one layer of a source, lowest first.
@@ -61,12 +64,23 @@ type Layer interface {
 
 // Source is something to publish. Close it when its layers are done with.
 type Source struct {
-	Kind string // KindRootfs or KindImage
+	Kind string // one of the above
 	// Digest is sha256:<hex>. Of an image it is the manifest's (the config's
-	// for a docker-archive, which has no manifest). Of a rootfs it is the
-	// file's as given, and empty until its layer has been read to io.EOF for
-	// the first time.
-	Digest       string
+	// for a docker-archive, which has no manifest). Of a rootfs or buildpack
+	// it is the file's as given, of a directory that of the tar it is read
+	// as; of a rootfs or directory it is empty until its layer has been read
+	// to io.EOF for the first time.
+	Digest string
+	// Name and Version are what the source says of itself: a buildpack in
+	// manifest.yml and VERSION, a rootfs once [StackVersion] has looked.
+	// What it does not say is empty. Both are text of the source's, unchecked.
+	Name, Version string
+	// Notes is what of the source its layers leave out or make up.
+	Notes []string
+	// Receipt, if not nil, is a rootfs's list of packages, which its makers
+	// hand out beside it.
+	Receipt []byte
+
 	ConfigDigest string // of an image
 	Config       []byte // raw OCI or docker config JSON of an image
 	Manifest     []byte // raw; nil for a docker-archive

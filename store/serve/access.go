@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bufio"
+	"cmp"
 	"io"
 	"log/slog"
 	"net"
@@ -54,34 +55,55 @@ func (a *AccessLog) flush() {
 	}
 }
 
-func (a *AccessLog) line(r *http.Request, s *seen, at time.Time, took time.Duration) {
+// entry is a request, and what became of it. Strings are the client's, and not
+// bounded yet.
+type entry struct {
+	remote         string // address, with port
+	user           string // the client's certificate, quoted; "" for none
+	method, uri    string
+	proto          string
+	referer, agent string
+	status         int
+	bytes          int64 // of the body
+	at             time.Time
+	took           time.Duration
+}
+
+func entryOf(r *http.Request, s *seen, at time.Time, took time.Duration) *entry {
+	return &entry{
+		remote: r.RemoteAddr, user: user(r), method: r.Method, uri: r.RequestURI, proto: r.Proto,
+		referer: r.Referer(), agent: r.UserAgent(), status: s.code(), bytes: s.bytes, at: at, took: took,
+	}
+}
+
+func (a *AccessLog) line(e *entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.failed {
 		return
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	host, _, err := net.SplitHostPort(e.remote)
 	if err != nil {
 		host = "-"
 	}
 	b := a.scratch[:0]
 	b = append(b, host...)
 	b = append(b, " - "...)
-	b = append(b, user(r)...)
+	b = append(b, cmp.Or(e.user, "-")...)
 	b = append(b, " ["...)
-	b = at.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = e.at.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, "] "...)
-	b = quoted(b, r.Method+" "+cut(r.RequestURI)+" "+r.Proto)
+	b = quoted(b, e.method+" "+cut(e.uri)+" "+e.proto)
 	b = append(b, ' ')
-	b = strconv.AppendInt(b, int64(s.code()), 10)
+	b = strconv.AppendInt(b, int64(e.status), 10)
 	b = append(b, ' ')
-	b = strconv.AppendInt(b, s.bytes, 10)
+	b = strconv.AppendInt(b, e.bytes, 10)
 	b = append(b, ' ')
-	b = quoted(b, cut(r.Referer()))
+	b = quoted(b, cut(e.referer))
 	b = append(b, ' ')
-	b = quoted(b, cut(r.UserAgent()))
+	b = quoted(b, cut(e.agent))
 	b = append(b, ' ')
-	b = strconv.AppendFloat(b, took.Seconds()*1000, 'f', 3, 64)
+	b = strconv.AppendFloat(b, e.took.Seconds()*1000, 'f', 3, 64)
 	b = append(b, '\n')
 	a.scratch = b
 	_, _ = a.w.Write(b) //nolint:errcheck // sticky, and seen by flush
@@ -90,13 +112,12 @@ func (a *AccessLog) line(r *http.Request, s *seen, at time.Time, took time.Durat
 	}
 }
 
-// user names the client's certificate.
+// user names the client's certificate, quoted; "" if it has shown none.
 func user(r *http.Request) string {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return "-"
+		return ""
 	}
-	name := strconv.QuoteToASCII(cut(r.TLS.PeerCertificates[0].Subject.CommonName))
-	return name
+	return strconv.QuoteToASCII(cut(r.TLS.PeerCertificates[0].Subject.CommonName))
 }
 
 func cut(s string) string { return s[:min(len(s), maxLogged)] }

@@ -18,7 +18,7 @@ func (s *Site) observe(h http.Handler) http.Handler {
 				s.Metrics.request(s.repositoryOf(r.URL.Path), seen, took)
 			}
 			if s.Access != nil {
-				s.Access.line(r, seen, began, took)
+				s.Access.line(entryOf(r, seen, began, took))
 			}
 			if broken != nil {
 				panic(broken) // http.ErrAbortHandler: the client must not take a part for the whole

@@ -27,7 +27,7 @@ const (
 
 type handler struct {
 	repositories map[string]store.Getter
-	only         store.Getter // what / serves, if there is just one
+	only         string // the name of what / serves, if there is just one
 	log          *slog.Logger
 }
 
@@ -38,9 +38,13 @@ type handler struct {
 // otherwise 503 and which cannot. What a store reports is logged to log, not
 // shown.
 func Handler(repositories map[string]store.Getter, log *slog.Logger) http.Handler {
+	return newHandler(repositories, log)
+}
+
+func newHandler(repositories map[string]store.Getter, log *slog.Logger) *handler {
 	h := &handler{repositories: repositories, log: log}
 	if len(repositories) == 1 {
-		for _, h.only = range repositories {
+		for h.only = range repositories {
 		}
 	}
 	return h
@@ -56,8 +60,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.health(w, r)
 		return
 	}
-	from, name, ok := h.find(r.URL.Path)
-	if !ok {
+	fqrn, name, ok := h.find(r.URL.Path)
+	from := h.repositories[fqrn]
+	if !ok || from == nil {
 		refuse(w, http.StatusNotFound, "no such file")
 		return
 	}
@@ -74,15 +79,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // find tells which repository and which of its files a path means. The path is
-// taken as it is: one that would have to be cleaned names nothing.
-func (h *handler) find(path string) (store.Getter, string, bool) {
+// taken as it is: one that would have to be cleaned names nothing. Whether there
+// is such a repository is for the caller to see.
+func (h *handler) find(path string) (fqrn, name string, ok bool) {
 	if rest, ok := strings.CutPrefix(path, cvmfsPath); ok {
 		fqrn, name, _ := strings.Cut(rest, "/")
-		from, ok := h.repositories[fqrn]
-		return from, name, ok && served(name)
+		return fqrn, name, served(name)
 	}
-	name, ok := strings.CutPrefix(path, "/")
-	return h.only, name, ok && h.only != nil && served(name)
+	name, ok = strings.CutPrefix(path, "/")
+	return h.only, name, ok && h.only != "" && served(name)
 }
 
 // served reports whether name is one that a repository shows: an object, or a

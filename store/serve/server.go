@@ -23,7 +23,10 @@ const (
 // are not to be changed once it serves.
 type Server struct {
 	Handler http.Handler
-	Log     *slog.Logger
+	// Quick, if not nil, answers what it can before Handler is asked. It is
+	// not used with TLS.
+	Quick *Quick
+	Log   *slog.Logger
 	// Grace is how long responses under way may still take when the server
 	// is told to stop.
 	Grace time.Duration
@@ -45,8 +48,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
+	var quick *quickListener
+	if s.Quick != nil && s.TLS == nil {
+		quick = &quickListener{Listener: l, quick: s.Quick, grace: s.Grace}
+		server.ConnState = noteState
+	}
 	ended := make(chan error, 1)
 	go func() {
+		if quick != nil {
+			ended <- server.Serve(quick)
+			return
+		}
 		if s.TLS == nil {
 			ended <- server.Serve(l)
 			return
@@ -65,6 +77,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("stop serving on %s: responses were cut off: %w", l.Addr(), err), server.Close())
 	}
-	_ = <-ended // said by Shutdown
+	<-ended // said by Shutdown
+	if quick != nil {
+		quick.late.Wait()
+	}
 	return err
 }

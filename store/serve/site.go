@@ -37,6 +37,8 @@ const (
 //	/cvmfs/info/v1/repositories.json      what is served here
 //	/cvmfs/info/v1/meta.json              who runs it
 //	/cvmfs/NAME/api/v1.0/geo/WHO/HOSTS    the Geo-API
+//
+// [Site.Quick] answers some of these requests in less time.
 func (s *Site) Handler() http.Handler {
 	files := Handler(s.Repositories, s.Log)
 	info := s.info()

@@ -18,14 +18,14 @@ type gcFlags struct {
 	store, keys, temp, log  string
 	keepRevisions           int
 	keepFor, grace          time.Duration
-	leases                  []string
+	leases, publicKeys      []string
 	dryRun, asJSON, verbose bool
 }
 
 func newGC() *cobra.Command {
 	var f gcFlags
 	cmd := &cobra.Command{
-		Use:   "gc --store STORE --keys DIR --leases FILE",
+		Use:   "gc --store STORE (--keys DIR | --key FILE.pub) --leases FILE",
 		Short: "Delete what no kept revision and no container needs",
 		Long: `Delete every object that no kept revision refers to. Kept are the newest
 revision, all that have a tag, those that were the newest at any time within
@@ -33,13 +33,16 @@ revision, all that have a tag, those that were the newest at any time within
 
 What containers run is read from FILE, a JSON object per line with "catalog" (a
 hash) or "tree" (a tree id), as cells report it. Without such a file gc refuses,
-unless --grace states a time longer than any container lives.`,
+unless --grace states a time longer than any container lives.
+
+On a replica nothing is signed, and --key, the public key, stands for --keys.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.store, "store", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	fl.StringVar(&f.keys, "keys", "", "directory of FQRN.key and FQRN.crt")
+	fl.StringSliceVar(&f.publicKeys, "key", nil, "the repository's public master key, FQRN.pub, instead of --keys, on a replica")
 	fl.IntVar(&f.keepRevisions, "keep-revisions", 1, "how many of the newest revisions stay, whatever their age")
 	fl.DurationVar(&f.keepFor, "keep-for", gc.DefaultKeepFor, "for how long a revision stays after a newer one came")
 	fl.DurationVar(&f.grace, "grace", gc.DefaultGrace, "for how long anything new is left alone; without --leases, longer than any container lives")
@@ -49,11 +52,14 @@ unless --grace states a time longer than any container lives.`,
 	fl.StringVar(&f.temp, "tmp", "", "directory for sorted names (default the system's)")
 	fl.BoolVar(&f.asJSON, "json", false, "print the outcome as JSON")
 	fl.BoolVar(&f.verbose, "verbose", false, "log what happens")
-	required(cmd, "store", "keys")
+	required(cmd, "store")
 	return cmd
 }
 
 func (f gcFlags) run(cmd *cobra.Command) (err error) {
+	if (f.keys == "") == (len(f.publicKeys) == 0) {
+		return misuse(cmd, "name --keys DIR where the repository is published, or --key FQRN.pub on a replica")
+	}
 	st, err := openStore(f.store)
 	if err != nil {
 		return err
@@ -62,12 +68,18 @@ func (f gcFlags) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return fmt.Errorf("store %s: %w", f.store, err)
 	}
-	keys, err := manifest.ReadKeys(f.keys, name)
+	var keys *manifest.Keys
+	var trust manifest.Trust
+	if f.keys != "" {
+		keys, err = manifest.ReadKeys(f.keys, name)
+	} else {
+		trust.Keys, err = manifest.LoadPublicKeys(f.publicKeys...)
+	}
 	if err != nil {
 		return err
 	}
 	o := gc.Options{
-		Store: st, Keys: keys, KeepRevisions: f.keepRevisions, KeepFor: f.keepFor, Grace: f.grace,
+		Store: st, Keys: keys, Trust: trust, KeepRevisions: f.keepRevisions, KeepFor: f.keepFor, Grace: f.grace,
 		DryRun: f.dryRun, TempDir: f.temp, Log: logger(cmd.ErrOrStderr(), f.verbose),
 	}
 	if !f.verbose {

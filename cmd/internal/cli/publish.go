@@ -29,10 +29,10 @@ func newPublish() *cobra.Command {
 	var f publishFlags
 	cmd := &cobra.Command{
 		Use:   "publish --store STORE --keys DIR KIND …",
-		Short: "Publish a root file system or an image",
+		Short: "Publish a root file system, an image, a buildpack or a directory",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return misuse(cmd, "say what to publish: rootfs NAME VERSION FILE, or image SOURCE")
+			return misuse(cmd, "say what to publish: rootfs NAME VERSION FILE, image SOURCE, buildpack NAME VERSION FILE, or dir NAME VERSION DIR")
 		},
 	}
 	p := cmd.PersistentFlags()
@@ -41,28 +41,7 @@ func newPublish() *cobra.Command {
 	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
 	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
 	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
-	return cmd
-}
-
-func newPublishRootfs(f *publishFlags) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "rootfs NAME VERSION FILE",
-		Short: "Publish a root file system tarball (.tar, .tar.gz, .tar.zst, .tar.xz)",
-		Args:  exactArgs("NAME", "VERSION", "FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ref := reference.Reference{Kind: reference.Rootfs, Name: args[0], Version: args[1]}
-			if err := ref.Validate(); err != nil {
-				return misuse(cmd, "%w", err)
-			}
-			src, err := source.OpenRootfs(cmd.Context(), args[2], source.Options{TempDir: f.temp})
-			if err != nil {
-				return fmt.Errorf("publish %s: %w", ref, err)
-			}
-			defer src.Close()
-			return f.run(cmd, publisher.Job{Reference: ref, Source: src})
-		},
-	}
-	required(cmd, "store", "keys")
+	cmd.AddCommand(newPublishBuildpack(&f), newPublishDir(&f))
 	return cmd
 }
 

@@ -20,7 +20,7 @@ import (
 
 type replicateFlags struct {
 	name, proxy, temp    string
-	keys, only           []string
+	keys, only, fallback []string
 	workers              int
 	watch                bool
 	interval             time.Duration
@@ -40,6 +40,7 @@ shows the new revision once all of it is there.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	cmd.Flags().StringSliceVar(&f.keys, "key", nil, "the repository's public master key, FQRN.pub; several while keys roll over")
+	cmd.Flags().StringArrayVar(&f.fallback, "fallback", nil, "URL of another server of the repository, asked when those before fail; may be repeated")
 	cmd.Flags().StringVar(&f.name, "name", "", "fully qualified repository name (default what the server says)")
 	cmd.Flags().StringArrayVar(&f.only, "only", nil, "copy only this tree, KIND/NAME or KIND/NAME@VERSION; repeat for several")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "go on, and copy each new revision within seconds")
@@ -70,7 +71,7 @@ func (f *replicateFlags) run(cmd *cobra.Command, url, spec string) error {
 	if len(f.keys) == 0 {
 		o.Log.Warn("without --key FQRN.pub nothing proves whose repository this is; objects and signatures are checked against what the server says")
 	}
-	from, err := fetch.New(fetch.Config{Servers: []string{url}, Proxies: f.proxy, Concurrency: f.workers + 2, Retries: 3})
+	from, err := fetch.New(fetch.Config{Servers: append([]string{url}, f.fallback...), Proxies: f.proxy, Concurrency: f.workers + 2, Retries: 3})
 	if err != nil {
 		return misuse(cmd, "%w", err)
 	}

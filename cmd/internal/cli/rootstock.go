@@ -23,6 +23,7 @@ func NewRootstock() *cobra.Command {
 	}
 	cmd.AddCommand(newInit(), newPublish(), newList(), newServe())
 	cmd.AddCommand(newThinTar())
+	cmd.AddCommand(newThinBuildpack())
 	cmd.AddCommand(newTag(), newRollback(), newHistory())
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newDiff(), newExplain())

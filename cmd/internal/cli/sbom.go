@@ -16,6 +16,7 @@ import (
 // sbomFormats are the notes a bill of materials is kept as.
 var sbomFormats = map[string]string{
 	"packages": publisher.PackagesNote, "spdx": publisher.SPDXNote, "cyclonedx": publisher.CycloneDXNote,
+	"receipt": publisher.ReceiptNote,
 }
 
 func newSBOM() *cobra.Command {
@@ -23,10 +24,10 @@ func newSBOM() *cobra.Command {
 	var format string
 	var backfill bool
 	cmd := &cobra.Command{
-		Use:   "sbom KIND/NAME[@VERSION|:CHANNEL] --store STORE [--format packages|spdx|cyclonedx]",
+		Use:   "sbom KIND/NAME[@VERSION|:CHANNEL] --store STORE [--format packages|spdx|cyclonedx|receipt]",
 		Short: "Print a tree's bill of materials",
 		Long: `Print what a published tree says it consists of: packages.json, SPDX 2.3 or
-CycloneDX 1.6. With --backfill, first note it of the tree, or of all trees if
+CycloneDX 1.6; or the receipt that came with a root file system. With --backfill, first note it of the tree, or of all trees if
 none is named, where it was published before that was done; this makes a
 revision and needs --keys.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -73,6 +74,9 @@ revision and needs --keys.`,
 				}
 			}
 			b, err := r.Note(cmd.Context(), t.Tree, note, inventory.MaxDocument)
+			if errors.Is(err, publisher.ErrNoNote) && note == publisher.ReceiptNote {
+				return fmt.Errorf("%s was published without a receipt; rootstock publish rootfs --receipt FILE takes one along: %w", t.Reference, err)
+			}
 			if errors.Is(err, publisher.ErrNoNote) {
 				return fmt.Errorf("%s was published before bills of materials were made; rootstock sbom %s --backfill --store %s --keys DIR makes one: %w",
 					t.Reference, t.Reference, f.store, err)
@@ -85,7 +89,7 @@ revision and needs --keys.`,
 		},
 	}
 	f.add(cmd.Flags())
-	cmd.Flags().StringVar(&format, "format", "packages", "packages, spdx or cyclonedx")
+	cmd.Flags().StringVar(&format, "format", "packages", "packages, spdx, cyclonedx or receipt")
 	cmd.Flags().BoolVar(&backfill, "backfill", false, "make it for trees that were published without")
 	required(cmd, "store")
 	return cmd

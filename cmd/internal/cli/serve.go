@@ -90,7 +90,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		site.Access = serve.NewAccessLog(file, log)
 		defer site.Access.Flush()
 	}
-	server.Handler = site.Handler()
+	server.Handler, server.Quick = site.Handler(), site.Quick()
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", f.listen)
 	if err != nil {

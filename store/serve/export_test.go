@@ -1,0 +1,8 @@
+package serve
+
+// ParseQuick tells what is understood of p: whether it can be answered quickly,
+// and whether it is a whole request that has no body.
+func ParseQuick(p []byte) (target string, quick, whole bool) {
+	r, quick := parseQuick(p)
+	return string(r.target), quick, isHead(p)
+}
