@@ -61,7 +61,6 @@ type rig struct {
 	stratum *teststratum.Stratum
 	asked   chan struct{} // a content is being fetched, slowly
 	holder  *exec.Cmd
-	layers  control.Lower
 
 	mu      sync.Mutex
 	worker  *exec.Cmd
