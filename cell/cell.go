@@ -25,7 +25,9 @@ import (
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/cell/opened"
 	"github.com/rootstock-cf/rootstock/cell/registry"
+	"github.com/rootstock-cf/rootstock/cell/wish"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -69,6 +71,13 @@ type Options struct {
 	// Grace is how long after a whitelist ran out its repository may still be
 	// started offline, and its trees be made ready for new containers.
 	Grace time.Duration
+	// CellName is what the cell calls itself to the fleet; "" is the host's
+	// name.
+	CellName string
+	// Garden tells which app a container belongs to; nil if nobody does.
+	Garden Properties
+	// Fleet is where the cell tells what it runs.
+	Fleet Fleet
 	Clock func() time.Time // nil is the machine's
 	Log   *slog.Logger
 }
@@ -116,6 +125,9 @@ type Cell struct {
 	o     Options
 	cache *cache.Cache
 	fixed fixedPins
+	apps  apps
+	// opened notes which contents the kernel asked for.
+	opened *opened.Notes
 
 	holder  *holder.Client // nil without
 	since   time.Time
@@ -156,7 +168,12 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("metrics at %s: %w", o.Metrics, err)
 		}
 	}
-	c := &Cell{o: o, since: time.Now(), remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
+	if o.CellName == "" {
+		if o.CellName, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("name of the cell: %w; configure one", err)
+		}
+	}
+	c := &Cell{o: o, since: time.Now(), apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -173,6 +190,9 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 	// What a holder kept says that the machine went on.
 	continued := c.holder != nil && len(c.holder.Mounts()) > 0
 	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Continued: continued, Log: o.Log}); err != nil {
+		return nil, err
+	}
+	if c.opened, err = openNotes(c.cache, o.Log); err != nil {
 		return nil, err
 	}
 	if err = c.chooseTier(ctx); err != nil {
@@ -237,10 +257,22 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 			return fail(err)
 		}
 		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Calls: c.calls(), Log: c.o.Log}
+		wishes := &wish.Sender{Log: c.o.Log}
+		defer wishes.Wait()
+		server.Calls[control.CallWish] = control.Handle(func(ctx context.Context, r control.WishRequest) (struct{}, error) {
+			return struct{}{}, wishes.Wish(ctx, r)
+		})
 		g.Go(func() error { return server.Serve(ctx, l) })
 	}
 	if c.o.Metrics != "" {
 		serve, err := c.listenMetrics(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		g.Go(serve)
+	}
+	if c.o.Fleet.Listen != "" {
+		serve, err := c.listenFleet(ctx)
 		if err != nil {
 			return fail(err)
 		}
@@ -358,6 +390,11 @@ func (c *Cell) close() {
 	// finds it.
 	for _, m := range append(c.mounted(), c.ended...) {
 		m.repo.Close()
+	}
+	if c.opened != nil {
+		if err := c.opened.Close(); err != nil {
+			c.o.Log.Warn("notes of opened contents not closed cleanly", "error", err)
+		}
 	}
 	switch {
 	case c.cache == nil:

@@ -358,7 +358,8 @@ func TestRefusals(t *testing.T) {
 func TestMetricsAreDocumented(t *testing.T) {
 	repo := testrepo.New(t, testrepo.Options{})
 	repo.Publish(box)
-	daemon, _, _ := start(t, options(t, repo))
+	daemon, c, _ := start(t, options(t, repo))
+	lower(t, c, "cvmfs://"+repo.Name+"/-/tree", "h")
 	status, body := get(t, daemon, "/metrics")
 	if status != http.StatusOK {
 		t.Fatalf("%d: %s", status, body)

@@ -76,7 +76,7 @@ func (m *mounted) giveUp(ctx context.Context, h *holder.Held, why string) error 
 // connect shows the repository: on the mount h, or on a new one if h is nil.
 func (m *mounted) connect(ctx context.Context, h *holder.Held, tag string) (err error) {
 	o := fusefs.Options{Mountpoint: m.o.Mountpoint, FSName: m.o.Name, NoResend: m.cell.o.NoResend, Log: m.cell.o.Log}
-	m.fs = tree.New(m.repo, tree.Options{Roots: m.repo.Roots()})
+	m.fs = tree.New(notedView{m.repo, m.repo.Digest, m.cell.opened}, tree.Options{Roots: m.repo.Roots()})
 	if m.cell.holder == nil {
 		m.conn, err = fusefs.Mount(ctx, m.fs, o)
 		return err

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/inventory/fleet"
 )
 
 var (
@@ -24,11 +28,27 @@ var (
 		"1 while new containers are refused.", nil, nil)
 	descScrubEnd = prometheus.NewDesc("rootstock_cell_scrub_timestamp_seconds",
 		"When the last background scrub of the whole cache ended, or 0.", nil, nil)
+	descGoroutines = prometheus.NewDesc("rootstock_cell_goroutines",
+		"Goroutines of the daemon; a number that only grows is a leak.", nil, nil)
 )
+
+// Of what a cell runs. Their names are those that rootstock fleet asks
+// Prometheus for.
+var (
+	versionLabels = []string{"repository", "name", "version", "channel"}
+	descVersions  = prometheus.NewDesc(fleet.MetricContainers,
+		"Containers on a version, by the channel they were asked for by, which is empty if by none.", versionLabels, nil)
+	descBehind = prometheus.NewDesc(fleet.MetricBehind,
+		"Of these, those that would get another tree if they were made now.", versionLabels, nil)
+)
+
+// maxVersions bounds the versions that are counted one by one. What is over it
+// counts as other.
+const maxVersions = 64
 
 // Describe implements prometheus.Collector.
 func (c *Cell) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMounted, descContainers, descLowers, descDraining, descScrubEnd} {
+	for _, d := range []*prometheus.Desc{descMounted, descContainers, descLowers, descDraining, descScrubEnd, descVersions, descBehind, descGoroutines} {
 		ch <- d
 	}
 }
@@ -43,6 +63,7 @@ func (c *Cell) Collect(ch chan<- prometheus.Metric) {
 		draining = 1
 	}
 	gauge(descDraining, draining)
+	gauge(descGoroutines, float64(runtime.NumGoroutine()))
 	gauge(descLowers, float64(c.lowers.Load()))
 	gauge(descScrubEnd, float64(c.scrubbed.Load()))
 	up := map[string]bool{}
@@ -51,11 +72,53 @@ func (c *Cell) Collect(ch chan<- prometheus.Metric) {
 		gauge(descMounted, 1, m.o.Name)
 		gauge(descContainers, float64(len(m.pins.list())), m.o.Name)
 	}
+	c.collectVersions(gauge)
 	for _, r := range c.o.Repositories {
 		if !up[r.Name] {
 			gauge(descMounted, 0, r.Name)
 		}
 	}
+}
+
+// leadTime bounds what a scrape waits for catalogs that have to be fetched.
+const leadTime = 2 * time.Second
+
+// collectVersions counts containers by what they stand on.
+func (c *Cell) collectVersions(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	ctx, cancel := context.WithTimeout(context.Background(), leadTime)
+	defer cancel()
+	for _, m := range c.mounted() {
+		list := m.pins.list()
+		known := fleet.LeadsOf([]fleet.Cell{{Leads: m.leadsOf(ctx, list)}})
+		type count struct{ all, behind float64 }
+		by := map[[3]string]*count{}
+		for i := range list {
+			one := fleet.Container{Ref: m.whole(list[i].Ref), Tree: list[i].Tree}
+			key := versionOf(&list[i])
+			if by[key] == nil && len(by) >= maxVersions {
+				key = [3]string{fleet.Other, "", ""}
+			}
+			if by[key] == nil {
+				by[key] = &count{}
+			}
+			by[key].all++
+			if known.Behind(&one) {
+				by[key].behind++
+			}
+		}
+		for key, n := range by {
+			gauge(descVersions, n.all, m.o.Name, key[0], key[1], key[2])
+			gauge(descBehind, n.behind, m.o.Name, key[0], key[1], key[2])
+		}
+	}
+}
+
+// versionOf is what a container counts as: name, version and channel.
+func versionOf(c *control.Container) [3]string {
+	if c.Ref.Path != "" {
+		return [3]string{fleet.Other, "", ""}
+	}
+	return [3]string{string(c.Ref.Kind) + "/" + c.Ref.Name, c.Version, c.Ref.Channel}
 }
 
 // gatherer has the cell's own metrics, the cache's,

@@ -29,6 +29,7 @@ type mounted struct {
 	// what is new now, shown is the root that the kernel knows; follow's.
 	resumed bool
 	shown   view.Node
+	leads   leads
 	// wake asks follow for a refresh and takes where the outcome goes.
 	wake chan chan<- error
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
+	"github.com/rootstock-cf/rootstock/inventory/fleet"
 	"github.com/rootstock-cf/rootstock/reference"
 )
 
@@ -27,6 +28,8 @@ const (
 	CallNetwork = "network"
 	CallExplain = "explain"
 	CallDrain   = "drain"
+	CallReport  = "report"
+	CallDisk    = "disk"
 )
 
 func (c *Cell) calls() map[string]control.Call {
@@ -42,6 +45,8 @@ func (c *Cell) calls() map[string]control.Call {
 		CallExplain: control.Handle(c.explain),
 		CallDrain:   control.HandleLong(c.drain),
 		CallRestart: control.Handle(c.startAgain),
+		CallReport:  control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
+		CallDisk:    control.Handle(c.disk),
 	}
 }
 

@@ -27,6 +27,8 @@ type pin struct {
 	Image   bool        `json:"image,omitempty"`
 	Catalog object.Hash `json:"catalog,omitzero"`
 	Size    int64       `json:"size,omitempty"` // bytes of the catalog's database
+	// Droplet is the digest of what was put on top; empty for nothing.
+	Droplet string `json:"droplet,omitempty"`
 }
 
 // pinner keeps trees reachable.
@@ -141,15 +143,25 @@ func (s *pins) release(handle string) error {
 	return nil
 }
 
-func (s *pins) list() []control.Container {
+// all returns every pin, by handle.
+func (s *pins) all() []pin {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]control.Container, 0, len(s.byHandle))
+	all := make([]pin, 0, len(s.byHandle))
 	for _, p := range s.byHandle {
-		all = append(all, p.Container)
+		all = append(all, p)
 	}
-	slices.SortFunc(all, func(a, b control.Container) int { return cmp.Compare(a.Handle, b.Handle) })
+	slices.SortFunc(all, func(a, b pin) int { return cmp.Compare(a.Handle, b.Handle) })
 	return all
+}
+
+func (s *pins) list() []control.Container {
+	all := s.all()
+	list := make([]control.Container, len(all))
+	for i := range all {
+		list[i] = all[i].Container
+	}
+	return list
 }
 
 // on returns the handles that stand on a tree, as an image by its id or as that

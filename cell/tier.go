@@ -27,7 +27,7 @@ func (c *Cell) chooseTier(ctx context.Context) error {
 		c.tierWhy = "configured"
 	case TierImage, TierAuto, "":
 		t, err := image.Open(ctx, image.Options{
-			Cache: c.cache, Dir: c.o.RunDir, Holder: c.holder, NoResend: c.o.NoResend, Log: c.o.Log,
+			Cache: c.cache, Dir: c.o.RunDir, Opened: c.opened.Note, Holder: c.holder, NoResend: c.o.NoResend, Log: c.o.Log,
 		})
 		switch {
 		case err == nil:

@@ -65,6 +65,28 @@ func (r *Repository) Open(ctx context.Context, n view.Node) (view.Content, error
 	return &whole{piece, st.Size}, nil
 }
 
+// Digest returns the SHA-256 of a regular file's bytes if the cache has the
+// file in one piece; the catalog does not know it.
+func (r *Repository) Digest(ctx context.Context, n view.Node) (object.ContentID, bool) {
+	if isVirtual(n) {
+		return object.ContentID{}, false
+	}
+	p, err := r.at(ctx, n)
+	if err != nil {
+		return object.ContentID{}, false
+	}
+	defer p.release()
+	st := p.stat()
+	if st.Mode&catalog.ModeType != catalog.ModeRegular || st.Flags&catalog.External != 0 || st.Size == 0 {
+		return object.ContentID{}, false
+	}
+	k := cache.Object(p.index.Hash(p.row), st.Compression)
+	if st.Flags&catalog.Chunked != 0 {
+		k = cache.Chunked(st.Compression, p.index.Chunks(p.row))
+	}
+	return r.o.Cache.Digest(k)
+}
+
 // source is where the objects of one file come from.
 type source struct {
 	r           *Repository

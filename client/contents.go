@@ -10,6 +10,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/client/usage"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/object"
@@ -22,7 +23,8 @@ import (
 // A table says where to look, not what is true: nothing is handed out whose
 // digest was not checked. All repositories share one cache.
 type Contents struct {
-	cache *cache.Cache
+	cache  *cache.Cache
+	ledger *usage.Ledger
 
 	// mu guards what follows; readers hold it while they look into mappings.
 	// It is taken last: the cache asks names with its own locks held.
@@ -40,7 +42,7 @@ type Contents struct {
 // NewContents returns the contents of no trees yet. From now on c evicts what
 // trees in use name after everything else. The caller closes it before c.
 func NewContents(c *cache.Cache) *Contents {
-	s := &Contents{cache: c, slot: make(chan struct{}, 1)}
+	s := &Contents{cache: c, ledger: usage.New(c), slot: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	c.Hold(s.names)
 	return s
@@ -54,6 +56,7 @@ func (s *Contents) Close() {
 	s.mu.Unlock()
 	s.cancel()
 	s.work.Wait()
+	s.ledger.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.tables {
@@ -110,7 +113,7 @@ func (s *Contents) insert(t *table) bool {
 		t.unmap()
 		return false
 	}
-	t.users = 1
+	t.users, t.counted = 1, s.ledger.Add(t.tree, t.objects)
 	s.tables = append(s.tables, t)
 	return true
 }
@@ -154,10 +157,15 @@ func (s *Contents) leave(r *Repository, tree imagemeta.TreeID) *table {
 			return nil
 		}
 		s.tables = append(s.tables[:i:i], s.tables[i+1:]...)
-		t.unmap()
+		s.ledger.Remove(t.counted, t.unmap)
 		return t
 	}
 	return nil
+}
+
+// Usage says what the cache's bytes are for, by the trees in use.
+func (s *Contents) Usage(ctx context.Context) (usage.Totals, map[imagemeta.TreeID]usage.Tree, error) {
+	return s.ledger.Usage(ctx)
 }
 
 // Covers reports, as [ErrInconsistent], a file among the entries of a tree in

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/client/usage"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 )
@@ -89,6 +90,7 @@ type table struct {
 	objects *imagemeta.Objects
 	mapping []byte // nil if it is in memory
 	users   int    // guarded by Contents.mu
+	counted *usage.Counted
 }
 
 func (t *table) key() cache.Key { return cache.Table(t.repo.o.Name, t.tree) }
@@ -221,4 +223,29 @@ func (t *table) unmap() {
 	if t.mapping != nil {
 		unix.Munmap(t.mapping) //nolint:errcheck // an address that was mapped can be unmapped
 	}
+}
+
+// Absence is what of a tree's contents a cache has, in bytes, each once.
+type Absence struct {
+	Bytes    int64 // of all contents
+	Absent   int64 // of those that are not in the cache
+	Contents int   // that are not in the cache
+}
+
+// Absent looks what the cache lacks of a tree. It fetches the tree's objects
+// table if need be, and wraps fs.ErrNotExist if there is none.
+func (r *Repository) Absent(ctx context.Context, id imagemeta.TreeID) (a Absence, err error) {
+	t, err := r.loadTable(ctx, id)
+	if err != nil {
+		return a, err
+	}
+	defer t.unmap()
+	for content, st := range t.objects.All() {
+		a.Bytes += st.Size
+		if st.Size > 0 && !r.o.Cache.Has(cache.Content(content)) {
+			a.Absent += st.Size
+			a.Contents++
+		}
+	}
+	return a, nil
 }

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -25,8 +26,10 @@ type cellDaemon struct {
 	s    *site
 	dir  string // mountpoint, cache, socket and the plugin's store lie in it
 	args []string
-	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	// program is what args are for; "" is rootstock-cell.
+	program string
+	cmd     *exec.Cmd
+	log     *bytes.Buffer
 }
 
 // cell starts a daemon with flags on an empty cache.
@@ -67,7 +70,7 @@ func (c *cellDaemon) config(name string, mapping []overlay.IDRange) {
 
 func (c *cellDaemon) start() {
 	c.t.Helper()
-	c.cmd, c.log = exec.Command(c.s.bin+"/rootstock-cell", c.args...), &bytes.Buffer{}
+	c.cmd, c.log = exec.Command(cmp.Or(c.program, c.s.bin+"/rootstock-cell"), c.args...), &bytes.Buffer{}
 	c.cmd.Stderr = c.log
 	out, err := c.cmd.StdoutPipe()
 	must(c.t, err)
@@ -102,7 +105,7 @@ func (c *cellDaemon) stop() {
 
 // end takes away everything, also after a test that failed.
 func (c *cellDaemon) end() {
-	if c.cmd.ProcessState == nil {
+	if c.cmd != nil && c.cmd.ProcessState == nil {
 		c.cmd.Process.Kill()
 		c.cmd.Wait()
 	}

@@ -205,6 +205,7 @@ func (c *Conn) protocolOptions() *fuse.MountOptions {
 		MaxBackground:            c.opts.Waiting,
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: true,
+		IDMappedMount:            true, // for containers with a user namespace; permissions are the kernel's to check, see openMount
 		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_NO_OPENDIR_SUPPORT,
 		DisabledCapabilities:     fuse.CAP_PASSTHROUGH,
 		Logger:                   slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),

@@ -112,9 +112,11 @@ func (o *Objects) check(i int, next uint64) (chunks uint64, err error) {
 // Len returns how many contents the table knows.
 func (o *Objects) Len() int { return len(o.ids) / contentSize }
 
-// Lookup returns where a content is stored. It allocates only the list of
-// chunks of a chunked one.
-func (o *Objects) Lookup(id object.ContentID) (Stored, bool) {
+// At returns the i-th content in the order of the ids.
+func (o *Objects) At(i int) object.ContentID { return object.ContentID(o.id(i)) }
+
+// Index returns which one a content is in the order of the ids.
+func (o *Objects) Index(id object.ContentID) (int, bool) {
 	key := binary.BigEndian.Uint64(id[:])
 	low, high := 0, o.Len()
 	for low < high {
@@ -128,10 +130,17 @@ func (o *Objects) Lookup(id object.ContentID) (Stored, bool) {
 			high = mid
 		}
 	}
-	if low == o.Len() || object.ContentID(o.id(low)) != id {
+	return low, low < o.Len() && object.ContentID(o.id(low)) == id
+}
+
+// Lookup returns where a content is stored. It allocates only the list of
+// chunks of a chunked one.
+func (o *Objects) Lookup(id object.ContentID) (Stored, bool) {
+	i, ok := o.Index(id)
+	if !ok {
 		return Stored{}, false
 	}
-	return o.stored(low), true
+	return o.stored(i), true
 }
 
 // All yields every content in the order of the ids.

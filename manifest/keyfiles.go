@@ -99,6 +99,19 @@ func LoadPublicKeys(paths ...string) ([]*rsa.PublicKey, error) {
 	return all, nil
 }
 
+// ParsePublicKeys reads master public keys from PEM text, for configurations
+// that hold the keys themselves.
+func ParsePublicKeys(text []byte) ([]*rsa.PublicKey, error) {
+	if len(text) > MaxSize {
+		return nil, fmt.Errorf("public key: larger than %d bytes: this is no key", MaxSize)
+	}
+	keys, err := parsePublicKeys(text)
+	if err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
+	}
+	return keys, nil
+}
+
 // Write stores k and the master key in dir, which it makes with mode 0700 if
 // need be: private keys with mode 0600, the others 0644. It never replaces a
 // file: if one of the four is there already it writes none and returns an

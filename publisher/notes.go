@@ -3,7 +3,6 @@ package publisher
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -45,10 +44,8 @@ func (p *Publisher) note(
 	ctx context.Context, files map[string][]byte, found *packages.Collector, id imagemeta.TreeID,
 	entries []imagemeta.Entry, stored revision.Contents,
 ) error {
-	for _, e := range found.Missing(entries) {
-		if err := p.readBack(ctx, found, &e, stored); err != nil {
-			return fmt.Errorf("packages of %q: %w", e.Path, err)
-		}
+	if err := p.readBack(ctx, found, found.Missing(entries), stored); err != nil {
+		return err
 	}
 	v := found.Inventory(id, entries)
 	subject := sbom.Subject{Inventory: v, Created: newest(entries)}
@@ -63,22 +60,6 @@ func (p *Publisher) note(
 		return err
 	}
 	files[PackagesNote], files[SPDXNote], files[CycloneDXNote] = list.Bytes(), spdx.Bytes(), cdx.Bytes()
-	return nil
-}
-
-func (p *Publisher) readBack(ctx context.Context, found *packages.Collector, e *imagemeta.Entry, stored revision.Contents) error {
-	f := found.Watch(e.Path, e.Mode, e.Size)
-	if f == nil {
-		return nil
-	}
-	s, ok := stored(e.Content)
-	if !ok {
-		return fmt.Errorf("content %s is not stored", e.Content)
-	}
-	if err := fetchContent(ctx, p.o.Store, s, f); err != nil {
-		return err
-	}
-	f.Done(e.Content)
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher/revision"
+	"github.com/rootstock-cf/rootstock/publisher/seen"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
 	"github.com/rootstock-cf/rootstock/store"
@@ -46,6 +47,12 @@ type Options struct {
 	// IndexDir keeps what is known of stored contents from one run to the
 	// next; "" for no such memory. Deleting it costs time, nothing else.
 	IndexDir string
+	// Seen remembers what sources held from one run to the next, so that
+	// what has not changed is not read again; nil for no such memory.
+	Seen *seen.Dir
+	// VerifySource reads every source, also one whose digest is that of the
+	// tree that is there already, and asks Seen nothing.
+	VerifySource bool
 	// Workers compress and hash; 0 means one per processor.
 	Workers int
 	// AutoTags is how long the tag that each new revision gets by itself
@@ -136,6 +143,13 @@ func (p *Publisher) publish(ctx context.Context, j Job) (*Result, error) {
 	return r, nil
 }
 
+// is reports whether r was made of the job's source: the digest of an image's
+// configuration, which names its layers, is its path, and a file's digest is
+// known without reading it if it was read before.
+func (j Job) is(r *Result) bool {
+	return j.Reference.Kind == reference.Images || j.Source.Digest != "" && j.Source.Digest == r.Source
+}
+
 // stage puts the job's tree into tx. Changed is false where it is there
 // already.
 func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) (r *Result, changed bool, err error) {
@@ -143,8 +157,8 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 	if r, err = p.found(ctx, tx, j, path); err != nil {
 		return nil, false, err
 	}
-	if r == nil || j.Reference.Kind != reference.Images { // an image's path is its digest: no need to read it again
-		t, err := p.take(ctx, h, j.Source)
+	if r == nil || p.o.VerifySource || !j.is(r) {
+		t, err := p.take(ctx, h, j)
 		if err != nil {
 			return nil, false, err
 		}
@@ -158,6 +172,11 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 			return nil, false, err
 		}
 		n := t.in.Counters()
+		if !changed && n.ObjectsNew > 0 { // what was lost is back, and no commit will make it last
+			if err := p.o.Store.Sync(ctx); err != nil {
+				return nil, false, err
+			}
+		}
 		r.NewObjects, r.NewBytes = n.ObjectsNew, n.BytesStored
 	}
 	if j.Reference.Kind == reference.Images {

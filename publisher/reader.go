@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -127,4 +128,35 @@ func fetchContent(ctx context.Context, st store.Getter, s imagemeta.Stored, w io
 		}
 	}
 	return nil
+}
+
+// maxText bounds a file that is read for what it says of packages, in bytes.
+const maxText = 64 << 20
+
+// Contents returns the listing of a tree, and what reads its regular files, of
+// at most 64 MiB each, until the Reader is closed. The tree's id is given in hex.
+func (r *Reader) Contents(ctx context.Context, tree string) ([]imagemeta.Entry, func(e *imagemeta.Entry) ([]byte, error), error) {
+	listing, err := r.v.listing(ctx, tree)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, _, err := imagemeta.Decode(bytes.NewReader(listing), imagemeta.DefaultLimits)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing of tree %s: %w", tree, err)
+	}
+	objects, err := r.v.objects(ctx, tree)
+	if err != nil {
+		return nil, nil, err
+	}
+	return entries, func(e *imagemeta.Entry) ([]byte, error) {
+		s, ok := objects.Lookup(e.Content)
+		if !ok || s.Size > maxText {
+			return nil, fmt.Errorf("content %s of tree %s is not stored, or has over %d bytes", e.Content, tree, maxText)
+		}
+		var b bytes.Buffer
+		if err := fetchContent(ctx, r.v.st, s, &b); err != nil {
+			return nil, err
+		}
+		return b.Bytes(), nil
+	}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rootstock-cf/rootstock/publisher/flatten"
 	"github.com/rootstock-cf/rootstock/publisher/ingest"
 	"github.com/rootstock-cf/rootstock/publisher/source"
+	"github.com/rootstock-cf/rootstock/reference"
 )
 
 // taken is a source whose contents are stored: its listing, and the files of
@@ -36,7 +37,7 @@ const (
 )
 
 // take reads the source and stores its contents, listing and objects table.
-func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *taken, err error) {
+func (p *Publisher) take(ctx context.Context, h *head, j Job) (_ *taken, err error) {
 	o := p.ingestOptions(h)
 	if o.Index, err = p.index(h, o); err != nil {
 		return nil, err
@@ -50,7 +51,9 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	t := &taken{in: in}
 	found := packages.New()
-	t.tree, err = flatten.Flatten(ctx, src.Layers, in, flatten.Options{Watch: watch(found), Plain: src.Kind != source.KindImage})
+	t.tree, err = flatten.Flatten(ctx, j.Source.Layers, in, flatten.Options{
+		Watch: watch(found), Plain: j.Source.Kind != source.KindImage, Memory: p.memory(),
+	})
 	if stored := in.Wait(); err == nil {
 		err = stored // otherwise it is what ended the flattening, or follows from it
 	}
@@ -58,7 +61,7 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 		return nil, err
 	}
 	t.entries = t.tree.Entries()
-	own, err := t.own(src)
+	own, err := t.own(j)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +70,18 @@ func (p *Publisher) take(ctx context.Context, h *head, src *source.Source) (_ *t
 	}
 	t.files, err = p.storeFiles(ctx, own, o)
 	return t, err
+}
+
+// memory is what earlier runs found layers to hold. It names contents only, so
+// it is of use with an index alone.
+func (p *Publisher) memory() flatten.Memory {
+	if p.o.Seen == nil || p.o.IndexDir == "" {
+		return nil
+	}
+	if p.o.VerifySource {
+		return p.o.Seen.Forgetting()
+	}
+	return p.o.Seen
 }
 
 // ingestOptions say how the repository stores contents.
@@ -78,7 +93,7 @@ func (p *Publisher) ingestOptions(h *head) ingest.Options {
 }
 
 // own makes the files that go with the tree.
-func (t *taken) own(src *source.Source) (map[string][]byte, error) {
+func (t *taken) own(j Job) (map[string][]byte, error) {
 	var listing bytes.Buffer
 	var err error
 	if t.id, err = imagemeta.Encode(&listing, t.entries); err != nil {
@@ -89,11 +104,11 @@ func (t *taken) own(src *source.Source) (map[string][]byte, error) {
 		return nil, fmt.Errorf("table of objects: %w", err)
 	}
 	own := map[string][]byte{listingFile: listing.Bytes(), objectsFile: objects}
-	if src.Config != nil {
-		own[imageFile], err = describe(src, t.id)
+	if j.Reference.Kind == reference.Images && j.Source.Config != nil {
+		own[imageFile], err = describe(j.Source, t.id)
 	}
-	if src.Receipt != nil {
-		own[ReceiptNote] = src.Receipt
+	if j.Source.Receipt != nil {
+		own[ReceiptNote] = j.Source.Receipt
 	}
 	return own, err
 }

@@ -67,6 +67,12 @@ func (r Reference) WithVersion(version string) Reference {
 	return r
 }
 
+// WithChannel returns r as its channel leads instead of pinned to a version.
+func (r Reference) WithChannel(channel string) Reference {
+	r.Version, r.Channel = "", channel
+	return r
+}
+
 // Digest returns the digest of an image pinned by one, sha256:<64 hex digits>.
 func (r Reference) Digest() (digest string, ok bool) {
 	if r.Kind != Images || !strings.HasPrefix(r.Version, digestPrefix) {

@@ -25,7 +25,7 @@ const (
 	maxTrusted = 8 << 20
 	// certificatesFormat changes when what is made of the same tree and
 	// certificates changes.
-	certificatesFormat = "1"
+	certificatesFormat = "2"
 )
 
 func (s store) certificates(key string) string { return filepath.Join(string(s), "cas", key) }

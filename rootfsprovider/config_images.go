@@ -23,6 +23,30 @@ type Images struct {
 	Public Public `json:"public,omitempty"`
 	// Registries says how registries are reached, by host or host:port.
 	Registries map[string]Registry `json:"registries,omitempty"`
+	// Wishes says whom to tell of public images that are not published; nil
+	// for nobody.
+	Wishes *Wishes `json:"wishes,omitempty"`
+}
+
+// Wishes is how a publisher is reached.
+type Wishes struct {
+	// URL takes wishes (docs/design/wishes.md).
+	URL string `json:"url"`
+	// CA is a file of PEM certificates to trust instead of the system's.
+	CA string `json:"ca,omitempty"`
+}
+
+func (w *Wishes) check() error {
+	if w == nil {
+		return nil
+	}
+	if !strings.HasPrefix(w.URL, "https://") && !strings.HasPrefix(w.URL, "http://") {
+		return fmt.Errorf("wishes: url: %q is no http or https URL", w.URL)
+	}
+	if w.CA != "" {
+		return checkPath("wishes: ca", w.CA)
+	}
+	return nil
 }
 
 // Registry says how a registry is reached.
@@ -60,7 +84,7 @@ func (i Images) check() error {
 			}
 		}
 	}
-	return nil
+	return i.Wishes.check()
 }
 
 // Stacking is the part of the configuration about stacks and what goes on top

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/reference"
 )
 
 // Program is another image plugin, such as grootfs.
@@ -174,16 +175,33 @@ func (p *Provider) fallbackStats(ctx context.Context, handle string) (Stats, err
 	return s, nil
 }
 
+// wish has the publisher told of a public image that is not published. Names
+// of other images are their owners' business. Whether that works is no matter
+// of this container's.
+func (p *Provider) wish(ctx context.Context, root Root) {
+	w := p.conf.Wishes
+	if w == nil || !p.conf.Public.Covers(root.Refs[0]) {
+		return
+	}
+	if err := p.daemon.Wish(ctx, control.WishRequest{URL: w.URL, CA: w.CA, Image: imageName(root.Refs[0])}); err != nil {
+		p.log.Error("the publisher cannot be told", "image", imageName(root.Refs[0]), "error", err.Error())
+	}
+}
+
+// imageName is an image's reference as registries' tools write it.
+func imageName(ref reference.Reference) string {
+	sep := ":"
+	if _, ok := ref.Digest(); ok {
+		sep = "@"
+	}
+	return ref.Name + sep + ref.Version
+}
+
 // unpublished says what to do about an image that is not published and that no
 // other plugin is there for.
 func unpublished(root Root, err error) error {
 	if !root.Image || !errors.Is(err, control.ErrNotFound) {
 		return err
 	}
-	image := root.Refs[0]
-	sep := ":"
-	if _, ok := image.Digest(); ok {
-		sep = "@"
-	}
-	return fmt.Errorf("%w; publish it with: rootstock publish image docker://%s%s%s, or configure a fallback plugin", err, image.Name, sep, image.Version)
+	return fmt.Errorf("%w; publish it with: rootstock publish image docker://%s, or configure a fallback plugin", err, imageName(root.Refs[0]))
 }

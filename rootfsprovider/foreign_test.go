@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +83,40 @@ func TestWhoseImage(t *testing.T) {
 	if err := create("docker:///only/c#1", "", ""); !errors.Is(err, control.ErrNotFound) || !strings.Contains(err.Error(), "rootstock publish image docker://docker.io/only/c:1") {
 		t.Errorf("not published: %v", err)
 	}
+}
+
+// The publisher is told of public images that are not published, and of no
+// others.
+func TestWishes(t *testing.T) {
+	c := withImages(t)
+	c.conf.Public = rootfsprovider.Public{"docker.io/library"}
+	c.conf.Wishes = &rootfsprovider.Wishes{URL: "https://publisher.example.org/wishes", CA: "/ca.pem"}
+	const digest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	for _, uri := range []string{
+		"docker:///library/missing#1", "docker:///library/missing@" + digest, "docker:///private/missing#1", "cvmfs://stacks/rootfs/missing",
+	} {
+		if _, err := c.provider().Create(t.Context(), rootfsprovider.Request{URI: uri, Handle: "h"}); !errors.Is(err, control.ErrNotFound) {
+			t.Errorf("%s: %v", uri, err)
+		}
+	}
+	var images []string
+	for _, r := range c.daemon.Wished() {
+		if r.URL != c.conf.Wishes.URL || r.CA != c.conf.Wishes.CA {
+			t.Errorf("%+v", r)
+		}
+		images = append(images, r.Image)
+	}
+	if want := []string{"docker.io/library/missing:1", "docker.io/library/missing@" + digest}; !slices.Equal(images, want) {
+		t.Errorf("the publisher is told of %q, want %q", images, want)
+	}
+	// Where there is a fallback, it makes the container meanwhile.
+	other(t, c)
+	_, err := c.provider().Create(t.Context(), rootfsprovider.Request{URI: "docker:///library/missing#2", Handle: "h"})
+	must(t, err)
+	if n := len(c.daemon.Wished()); n != 3 {
+		t.Errorf("%d wishes, want 3", n)
+	}
+	must(t, c.provider().Delete(t.Context(), "h"))
 }
 
 // other writes a plugin that keeps a directory per container and its calls in

@@ -12,13 +12,24 @@ import (
 // makes sure that this container may stand on it. It notes in rec what it found.
 func (p *Provider) lower(ctx context.Context, r Request, root Root, rec *Record) (control.Lower, error) {
 	var lower control.Lower
+	var droplet string
+	if root.Droplet != nil {
+		droplet = root.Droplet.Digest
+	}
 	err := control.ErrNotFound
 	for _, ref := range root.Refs {
 		rec.Ref = ref
-		lower, err = p.daemon.Lower(ctx, control.LowerRequest{Ref: ref, Handle: r.Handle})
+		lower, err = p.daemon.Lower(ctx, control.LowerRequest{Ref: ref, Handle: r.Handle, Droplet: droplet})
+		if droplet != "" && errors.Is(err, control.ErrInvalid) {
+			// A daemon of the release before does not want to know.
+			lower, err = p.daemon.Lower(ctx, control.LowerRequest{Ref: ref, Handle: r.Handle})
+		}
 		if !errors.Is(err, control.ErrNotFound) {
 			break
 		}
+	}
+	if errors.Is(err, control.ErrNotFound) && root.Image {
+		p.wish(ctx, root)
 	}
 	if err != nil {
 		return control.Lower{}, unpublished(root, fmt.Errorf("%s: %w", rec.Ref, err))

@@ -61,6 +61,7 @@ type Provider struct {
 type Daemon interface {
 	control.Lowers
 	control.Asker
+	control.Wisher
 }
 
 // New returns a provider for a configuration that has been checked.

@@ -40,7 +40,7 @@ type Record struct {
 
 	ImageBytes int64  `json:"image_bytes"`           // size of the tree
 	LimitBytes int64  `json:"limit_bytes,omitempty"` // of the write layer, 0 for none
-	Quota      string `json:"quota,omitempty"`       // the backend, where there is a limit
+	Quota      string `json:"quota,omitempty"`       // the backend that bounds or counts it, if one does
 }
 
 // newRecord writes a record durably: whatever the machine does after that, it

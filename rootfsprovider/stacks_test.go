@@ -132,6 +132,9 @@ func TestStagingContainer(t *testing.T) {
 			if pins := fmt.Sprint(c.daemon.Pins()); pins != "[stage-1 stage-1+0 stage-1+1]" {
 				t.Errorf("pins: %s", pins)
 			}
+			if d := c.daemon.Droplet("stage-1"); len(d) != len("sha256:")+64 || !strings.HasPrefix(d, "sha256:") {
+				t.Errorf("the daemon is told of the droplet %q", d)
+			}
 			// The next container of the tree takes the same layer.
 			again := rootfsprovider.Request{URI: uri, Handle: "app-1"}
 			plain, err := c.provider().Create(t.Context(), again)

@@ -51,8 +51,9 @@ func (p *Provider) Stats(ctx context.Context, handle string) (Stats, error) {
 	return Stats{DiskUsage{Total: rec.ImageBytes + used, Exclusive: used}}, nil
 }
 
-// used returns the bytes in the write layer: from its quota where it has one,
-// by walking it otherwise.
+// used returns the bytes in the write layer: from its quota or its project
+// where it has one, by walking it otherwise, which is a container without a
+// limit on a store without project quotas.
 func (p *Provider) used(ctx context.Context, rec Record) (int64, error) {
 	dir := p.store.container(rec.Handle)
 	if rec.Quota == "" {

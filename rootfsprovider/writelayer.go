@@ -26,7 +26,8 @@ func writeLimit(r Request, image int64) (int64, error) {
 	return r.DiskLimit - image, nil
 }
 
-// writeLayer makes the container's directory, bounded if there is a limit.
+// writeLayer makes the container's directory, bounded if there is a limit,
+// counted if the store can.
 func (p *Provider) writeLayer(ctx context.Context, rec *Record, lower control.Lower) error {
 	dir := p.store.container(rec.Handle)
 	if err := mkdir(dir, 0o711); err != nil {
@@ -41,6 +42,11 @@ func (p *Provider) writeLayer(ctx context.Context, rec *Record, lower control.Lo
 		// A file system of its own has a root of its own.
 		if err := os.Chmod(dir, 0o711); err != nil { // #nosec G302 -- see store.init
 			return fmt.Errorf("write layer: %w", err)
+		}
+	} else {
+		var err error
+		if rec.Quota, err = p.quotas.Count(dir); err != nil {
+			return err
 		}
 	}
 	if err := p.step("bounded"); err != nil {

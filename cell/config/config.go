@@ -8,9 +8,11 @@ package config
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,9 +24,11 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/garden"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/store/serve"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -48,7 +52,18 @@ type file struct {
 	Timeout      duration     `yaml:"timeout"`
 	Proxies      string       `yaml:"proxies"`
 	Blacklist    string       `yaml:"blacklist"`
+	Name         string       `yaml:"name"`
+	Garden       string       `yaml:"garden"`
+	Fleet        *fleet       `yaml:"fleet"`
 	Repositories []repository `yaml:"repositories"`
+}
+
+// fleet is where others may ask what the cell runs.
+type fleet struct {
+	Listen string `yaml:"listen"`
+	Cert   string `yaml:"cert"`
+	Key    string `yaml:"key"`
+	CA     string `yaml:"ca"`
 }
 
 type repository struct {
@@ -160,6 +175,7 @@ func (c *checker) options(f *file) cell.Options {
 	default:
 		c.bad("tier", "%q is not one of %s, %s, %s", f.Tier, cell.TierAuto, cell.TierImage, cell.TierTree)
 	}
+	c.fleet(f, &o)
 	if len(f.Repositories) == 0 {
 		c.bad("repositories", "none; list at least one")
 	}
@@ -176,6 +192,41 @@ func (c *checker) options(f *file) cell.Options {
 		o.Repositories = append(o.Repositories, r)
 	}
 	return o
+}
+
+func (c *checker) fleet(f *file, o *cell.Options) {
+	o.CellName = f.Name
+	if f.Garden != "" {
+		g, err := garden.New(f.Garden)
+		if err != nil {
+			c.bad("garden", "%v", err)
+		} else {
+			o.Garden = g
+		}
+	}
+	if f.Fleet == nil {
+		return
+	}
+	complete := true
+	for setting, value := range map[string]string{
+		"listen": f.Fleet.Listen, "cert": f.Fleet.Cert, "key": f.Fleet.Key, "ca": f.Fleet.CA,
+	} {
+		if value == "" {
+			c.bad("fleet."+setting, "missing; listen, cert, key and ca belong together: only who has a certificate of ca may ask")
+			complete = false
+		}
+	}
+	if !complete {
+		return
+	}
+	if _, _, err := net.SplitHostPort(f.Fleet.Listen); err != nil {
+		c.bad("fleet.listen", "%v", err)
+	}
+	t, err := serve.TLS(c.path(f.Fleet.Cert), c.path(f.Fleet.Key), c.path(f.Fleet.CA))
+	if err != nil {
+		c.bad("fleet", "%v", err)
+	}
+	o.Fleet = cell.Fleet{Listen: f.Fleet.Listen, TLS: t}
 }
 
 func (c *checker) repository(where string, in *repository, f *file) cell.Repository {
@@ -217,15 +268,23 @@ func (c *checker) repository(where string, in *repository, f *file) cell.Reposit
 	if len(in.Keys) == 0 && in.RootHash == "" {
 		c.bad(where+".keys", "none; without %s.pub nothing a server says can be verified", in.Name)
 	}
-	files := make([]string, len(in.Keys))
-	for i, k := range in.Keys {
-		files[i] = c.path(k)
-	}
-	var err error
-	if r.Keys, err = manifest.LoadPublicKeys(files...); err != nil {
-		c.bad(where+".keys", "%v", err)
+	for _, k := range in.Keys {
+		keys, err := c.publicKeys(k)
+		if err != nil {
+			c.bad(where+".keys", "%v", err)
+		}
+		r.Keys = append(r.Keys, keys...)
 	}
 	return r
+}
+
+// publicKeys are those of a file, or those that stand in the configuration
+// itself, as where a deployment tool renders all of it.
+func (c *checker) publicKeys(key string) ([]*rsa.PublicKey, error) {
+	if strings.HasPrefix(strings.TrimSpace(key), "-----BEGIN ") {
+		return manifest.ParsePublicKeys([]byte(key))
+	}
+	return manifest.LoadPublicKeys(c.path(key))
 }
 
 func or[T comparable](first, second T) T {

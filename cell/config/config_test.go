@@ -1,8 +1,16 @@
 package config_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +122,101 @@ func TestDefaults(t *testing.T) {
 	}
 	if o.Socket != control.DefaultSocket || o.Metrics != cell.DefaultMetrics || o.ScrubRate == 0 || o.Quota != 0 {
 		t.Errorf("%+v", o)
+	}
+}
+
+// pemFiles writes a certificate and its key, which is its own authority.
+func pemFiles(t *testing.T, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: raw}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The fleet is told only over mutual TLS: all of its settings, or none.
+func TestFleet(t *testing.T) {
+	const settings = `
+name: z1
+garden: 127.0.0.1:7777
+fleet: {listen: "0.0.0.0:8443", cert: cert.pem, key: key.pem, ca: cert.pem}
+`
+	path := write(t, "cell.yaml", full+settings)
+	pemFiles(t, filepath.Dir(path))
+	o, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.CellName != "z1" || o.Garden == nil || o.Fleet.Listen != "0.0.0.0:8443" || o.Fleet.TLS.ClientAuth != tls.RequireAndVerifyClientCert || o.Fleet.TLS.ClientCAs == nil {
+		t.Errorf("%+v", o)
+	}
+	for name, tc := range map[string]struct{ old, new, want string }{
+		"no ca":        {", ca: cert.pem", "", "fleet.ca: missing"},
+		"no cert":      {"cert: cert.pem,", "", "fleet.cert: missing"},
+		"nothing":      {`{listen: "0.0.0.0:8443", cert: cert.pem, key: key.pem, ca: cert.pem}`, "{}", "fleet.listen: missing"},
+		"another file": {"key: key.pem", "key: cell.yaml", "fleet: TLS certificate"},
+		"empty ca":     {"ca: cert.pem", "ca: key.pem", "holds no PEM certificate"},
+		"no port":      {"0.0.0.0:8443", "0.0.0.0", "fleet.listen: "},
+		"garden":       {"garden: 127.0.0.1:7777", "garden: http://garden", "garden: no address of a Garden"},
+		"setting":      {"listen:", "address:", `there is no setting "address"`},
+	} {
+		if err := os.WriteFile(path, []byte(strings.Replace(full+settings, tc.old, tc.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Load(path); !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+// Keys may stand in the configuration itself.
+func TestKeysInline(t *testing.T) {
+	path := write(t, "cell.json", "")
+	pem, err := os.ReadFile(filepath.Join(filepath.Dir(path), "a.example.org.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := func(key string) (cell.Options, error) {
+		text, err := json.Marshal(map[string]any{"cache": "/c", "repositories": []any{map[string]any{
+			"name": "a.example.org", "servers": []string{"http://s/"}, "keys": []string{key}, "mountpoint": "/m",
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return config.Load(path)
+	}
+	k, err := keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := load("\n" + string(pem) + string(pem))
+	if err != nil || len(o.Repositories[0].Keys) != 2 || !o.Repositories[0].Keys[0].Equal(&k.master.PublicKey) {
+		t.Errorf("%v %+v", err, o.Repositories)
+	}
+	for _, bad := range []string{
+		strings.Replace(string(pem), "PUBLIC", "PRIVATE", 2),
+		string(pem) + strings.Repeat("x", 512<<10),
+	} {
+		if _, err := load(bad); !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), "repositories[0].keys: public key: ") {
+			t.Errorf("%.300v", err)
+		}
 	}
 }
 

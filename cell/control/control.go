@@ -94,6 +94,9 @@ type PullRequest struct {
 type LowerRequest struct {
 	Ref    reference.Reference `json:"ref"`
 	Handle string              `json:"handle"`
+	// Droplet is the digest of a layer that the container gets on top of the
+	// tree, sha256:<64 hex digits>; empty for none. It is only noted.
+	Droplet string `json:"droplet,omitempty"`
 }
 
 // Lower is a tree ready to be an overlay's lower.

@@ -30,7 +30,9 @@ import (
 	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/client/usage"
 	"github.com/rootstock-cf/rootstock/imagemeta"
+	"github.com/rootstock-cf/rootstock/object"
 )
 
 // ErrUnsupported reports a kernel that lacks something the image tier needs.
@@ -53,7 +55,10 @@ type Options struct {
 	NoResend bool
 	// Retry is the time between two tries to get what held trees lack; 15 s.
 	Retry time.Duration
-	Log   *slog.Logger
+	// Opened is told of each content that the kernel asks for; nil for
+	// nobody.
+	Opened func(object.ContentID)
+	Log    *slog.Logger
 }
 
 // Layers are what an overlay on a tree is made of.
@@ -110,7 +115,7 @@ func Open(ctx context.Context, o Options) (*Tier, error) {
 		}
 	}
 	t := &Tier{o: o, contents: client.NewContents(o.Cache), trees: map[imagemeta.TreeID]*tree{}}
-	if t.store, err = openStore(ctx, o, t.contents); err != nil {
+	if t.store, err = openStore(ctx, o, noted{t.contents, o.Opened}); err != nil {
 		t.contents.Close()
 		return nil, fmt.Errorf("image tier: %w", err)
 	}
@@ -313,6 +318,11 @@ func (t *Tier) Stats() Stats {
 	t.mu.Unlock()
 	requests, failures := t.store.stats()
 	return Stats{Trees: n, Requests: requests, Failures: failures}
+}
+
+// Usage says what the cache's bytes are for, by the trees that are held.
+func (t *Tier) Usage(ctx context.Context) (usage.Totals, map[imagemeta.TreeID]usage.Tree, error) {
+	return t.contents.Usage(ctx)
 }
 
 func (t *Tier) mountpoint(id imagemeta.TreeID) string {

@@ -84,7 +84,6 @@ type Cache struct {
 
 	mu       sync.Mutex
 	index    index
-	pins     map[Key]int
 	held     func(object.ContentID) bool
 	reserved int64 // bytes of what is being written
 	flights  map[Key]*flight
@@ -133,7 +132,7 @@ func Open(dir string, o Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache directory: %w", err)
 	}
-	c := &Cache{dir: dir, o: o, pins: map[Key]int{}, flights: map[Key]*flight{}, stop: make(chan struct{})}
+	c := &Cache{dir: dir, o: o, flights: map[Key]*flight{}, stop: make(chan struct{})}
 	c.index.init()
 	if err := c.open(); err != nil {
 		c.closeFiles()
@@ -227,14 +226,7 @@ func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
-	s.Quota, s.Bytes, s.Contents = c.o.Quota, c.index.bytes, c.index.len()
-	seen := map[object.ContentID]bool{}
-	for k := range c.pins {
-		if e, ok := c.index.find(k); ok && !seen[e.sum] {
-			seen[e.sum] = true
-			s.Pinned += e.size
-		}
-	}
+	s.Quota, s.Bytes, s.Pinned, s.Contents = c.o.Quota, c.index.bytes, c.index.pinned, c.index.len()
 	return s
 }
 
@@ -243,7 +235,7 @@ func (c *Cache) Stats() Stats {
 func (c *Cache) Pin(k Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pins[k]++
+	c.index.pin(k, 1)
 }
 
 // Hold makes held another way to pin: a content for which it says true is
@@ -259,11 +251,36 @@ func (c *Cache) Hold(held func(object.ContentID) bool) {
 func (c *Cache) Unpin(k Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unpin(k)
+	c.index.pin(k, -1)
 }
 
-func (c *Cache) unpin(k Key) {
-	if c.pins[k]--; c.pins[k] <= 0 {
-		delete(c.pins, k)
+// Watch tells watch of every content that is present, and from then on of each
+// that comes, goes or is pinned or not, in the order in which that happens. It
+// is called with the cache's locks held, so it must not wait nor call the cache.
+// There is one watch at a time; nil ends it.
+func (c *Cache) Watch(watch func(id object.ContentID, size int64, before, after State)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.index.watch = watch
+	if watch == nil {
+		return
 	}
+	for _, n := range c.index.byContent {
+		e := &c.index.entries[n]
+		watch(e.sum, e.size, State{}, e.state())
+	}
+}
+
+// Locked calls f while nothing changes: what f finds is what watch was told of.
+// Like watch, f must not wait nor call the cache.
+func (c *Cache) Locked(f func(find func(object.ContentID) (size int64, s State))) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(func(id object.ContentID) (int64, State) {
+		n, ok := c.index.byContent[id]
+		if !ok {
+			return 0, State{}
+		}
+		return c.index.entries[n].size, c.index.entries[n].state()
+	})
 }

@@ -95,13 +95,5 @@ func (c *Cache) evictSome(goal int64, pinnedToo bool) (freed int64) {
 }
 
 func (c *Cache) pinned(e *entry) bool {
-	if c.pins[Content(e.sum)] > 0 || c.held != nil && c.held(e.sum) {
-		return true
-	}
-	for _, k := range e.names {
-		if c.pins[k] > 0 {
-			return true
-		}
-	}
-	return false
+	return e.pins > 0 || c.held != nil && c.held(e.sum)
 }

@@ -24,7 +24,7 @@ func (c *Cache) coalesce(ctx context.Context, k Key, work func(context.Context) 
 		inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		fl = &flight{done: make(chan struct{}), cancel: cancel}
 		c.flights[k] = fl
-		c.pins[k]++
+		c.index.pin(k, 1)
 		go func() {
 			err := work(inner)
 			c.mu.Lock()
@@ -57,6 +57,6 @@ func (c *Cache) coalesce(ctx context.Context, k Key, work func(context.Context) 
 func (c *Cache) land(k Key, fl *flight) {
 	if c.flights[k] == fl {
 		delete(c.flights, k)
-		c.unpin(k)
+		c.index.pin(k, -1)
 	}
 }

@@ -14,6 +14,16 @@ type index struct {
 	byContent map[object.ContentID]uint32
 	byName    map[Key]uint32 // objects and catalogs
 	bytes     int64
+
+	pins   map[Key]int // of names, whether they are there or not
+	pinned int64       // bytes of contents that are there and pinned
+	watch  func(id object.ContentID, size int64, before, after State)
+}
+
+// State is what a cache knows of a content.
+type State struct {
+	Present bool
+	Pinned  bool // by Pin, under one of its names
 }
 
 type entry struct {
@@ -21,6 +31,7 @@ type entry struct {
 	size    int64
 	file    file  // what the file was like when it was verified
 	names   []Key // besides the content's own
+	pins    int   // of all its names
 	newer   uint32
 	older   uint32
 	checked bool // its bytes were verified by this process
@@ -38,7 +49,43 @@ func fileOf(st *unix.Stat_t) file {
 }
 
 func (x *index) init() {
-	*x = index{entries: make([]entry, 1), byContent: map[object.ContentID]uint32{}, byName: map[Key]uint32{}}
+	*x = index{entries: make([]entry, 1), byContent: map[object.ContentID]uint32{}, byName: map[Key]uint32{}, pins: map[Key]int{}}
+}
+
+func (e *entry) state() State { return State{Present: true, Pinned: e.pins > 0} }
+
+// tell reports a change of a content's state.
+func (x *index) tell(e *entry, before, after State) {
+	if before == after {
+		return
+	}
+	if before.Pinned {
+		x.pinned -= e.size
+	}
+	if after.Pinned {
+		x.pinned += e.size
+	}
+	if x.watch != nil {
+		x.watch(e.sum, e.size, before, after)
+	}
+}
+
+// pin adds to the pins of a name, or takes from them.
+func (x *index) pin(k Key, by int) {
+	by = max(by, -x.pins[k])
+	if x.pins[k] += by; x.pins[k] == 0 {
+		delete(x.pins, k)
+	}
+	if n, ok := x.number(k); ok {
+		x.repin(n, by)
+	}
+}
+
+func (x *index) repin(n uint32, by int) {
+	e := &x.entries[n]
+	before := e.state()
+	e.pins += by
+	x.tell(e, before, e.state())
 }
 
 func (x *index) len() int { return len(x.byContent) }
@@ -72,11 +119,15 @@ func (x *index) add(e entry) {
 	}
 	x.entries[n] = e
 	x.byContent[e.sum] = n
+	pins := x.pins[Content(e.sum)]
 	for _, k := range e.names {
 		x.byName[k] = n
+		pins += x.pins[k]
 	}
+	x.entries[n].pins = pins
 	x.bytes += e.size
 	x.link(n)
+	x.tell(&x.entries[n], State{}, x.entries[n].state())
 }
 
 // name gives a known content one more name.
@@ -93,6 +144,7 @@ func (x *index) name(sum object.ContentID, k Key) {
 	}
 	x.byName[k] = n
 	x.entries[n].names = append(x.entries[n].names, k)
+	x.repin(n, x.pins[k])
 }
 
 func (x *index) unname(n uint32, k Key) {
@@ -104,11 +156,13 @@ func (x *index) unname(n uint32, k Key) {
 		}
 	}
 	delete(x.byName, k)
+	x.repin(n, -x.pins[k])
 }
 
 // remove forgets a content with all its names.
 func (x *index) remove(n uint32) entry {
 	e := x.entries[n]
+	x.tell(&e, e.state(), State{})
 	x.unlink(n)
 	delete(x.byContent, e.sum)
 	for _, k := range e.names {

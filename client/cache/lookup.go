@@ -61,6 +61,14 @@ func (c *Cache) Has(k Key) bool {
 	return ok
 }
 
+// Digest returns the SHA-256 of a content that is present.
+func (c *Cache) Digest(k Key) (object.ContentID, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.index.find(k)
+	return e.sum, ok
+}
+
 // openEntry opens what the index says is there and compares it with what the
 // index remembers of it. The entry is that of the file as it is now, and not
 // checked if its bytes have to be read to know what they are.

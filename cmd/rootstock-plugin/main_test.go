@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -299,4 +300,38 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Creates and deletes of the same few handles at a time, as when rep gives up
+// and asks again: each create works or finds the container there, each delete
+// works, and in the end nothing is left.
+func TestSameHandlesAtOnce(t *testing.T) {
+	h := newHost(t, guardian)
+	var wg sync.WaitGroup
+	var made atomic.Int64
+	for i := range 24 {
+		wg.Go(func() {
+			handle := fmt.Sprintf("h%d", i%3)
+			args := []string{"create", uri, handle}
+			if i%4 == 0 {
+				args = append(args, "--disk-limit-size-bytes", "10000000")
+			}
+			for range 3 {
+				switch out, code := h.plugin(args...); {
+				case code == 0:
+					made.Add(1)
+				case !strings.Contains(out, "already exists"):
+					t.Errorf("create %s: exit %d: %s", handle, code, out)
+				}
+				if out, code := h.plugin("delete", handle); code != 0 {
+					t.Errorf("delete %s: exit %d: %s", handle, code, out)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := made.Load(); n < 3 {
+		t.Errorf("only %d containers were made", n)
+	}
+	h.nothingLeft()
 }

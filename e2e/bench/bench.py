@@ -103,8 +103,8 @@ def site(compression="zstd"):
     return d
 
 
-def publish(d, version, tar, index):
-    return run(BIN + "/rootstock", "publish", "--quiet", "--store", d + "/store", "--keys", work + "/keys",
+def publish(d, version, tar, index, *before):
+    return run(*before, BIN + "/rootstock", "publish", "--quiet", "--store", d + "/store", "--keys", work + "/keys",
                "--cache", index, "rootfs", "bench", version, tar)
 
 
@@ -119,7 +119,7 @@ def group_publish():
     extra = tempfile.mkdtemp(dir=work)
     subprocess.run(["bash", "-c", "for i in $(seq 400); do head -c 36000 /dev/urandom >%s/f$i; done; tar -C %s --transform s,^,new/, -rf %s ." % (
         extra, extra, changed)], check=True)
-    first, peer, unchanged, following = [], [], [], []
+    first, peer, unchanged, following, known, one, two, floor = [], [], [], [], [], [], [], []
     for _ in range(ROUNDS):
         d = site()
         peer.append(shell("zstd -q -T2 -3 -c %s >%s/peer.zst" % (TAR, d)))
@@ -127,10 +127,21 @@ def group_publish():
         unchanged.append(publish(d, "1", TAR, d + "/index"))
         size = stored(d)
         following.append(publish(d, "2", changed, d + "/index"))
+        known.append(publish(d, "3", changed, d + "/index"))
+        floor.append(run("sha256sum", changed))
         peer_size = os.path.getsize(d + "/peer.zst")
     row("first version, zstd", first, peer, "%s stored (peer %s), peak memory %s" % (mib(size), mib(peer_size), mib(median(first, "rss"))))
     row("next version, 1 %% new (%.0f %% of the first)" % (100 * median(following, "wall") / median(first, "wall")), following, None)
+    row("  peer: sha256sum of its tar", floor, None, "what no publisher that names its source can go below")
+    row("the same tar as another version", known, None)
     row("unchanged", unchanged, None)
+    for _ in range(ROUNDS if os.cpu_count() > 1 else 0):
+        for cpus, runs in (("0", one), ("0,1", two)):
+            d = site()
+            runs.append(publish(d, "1", TAR, d + "/index", "taskset", "-c", cpus))
+    if one:
+        row("first version, one processor", one, None)
+        row("first version, two (%.2f times one)" % (median(one, "wall") / median(two, "wall")), two, None)
     ours, peer = [], []
     for _ in range(max(1, ROUNDS // 3)):
         d = site("zlib")

@@ -123,6 +123,12 @@ func (p *Process) Wait() error {
 	}
 }
 
+// Kill ends the program as a crash would.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+	p.Wait()             //nolint:errcheck // it cannot end well
+}
+
 // End tells the program to end and waits for it.
 func (p *Process) End() {
 	p.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended

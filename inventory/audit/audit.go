@@ -64,6 +64,10 @@ type Finding struct {
 	Gaps       []inventory.Gap
 	Clean      []Clean
 	Containers []Running
+	// Opened is how many of the affected contents were opened on a cell, by
+	// its name. A cell that is not in it may have opened them unseen. See
+	// [Report.AskOpened].
+	Opened map[string]int
 }
 
 // Affected reports whether the tree is known to be affected, rather than not
@@ -77,7 +81,7 @@ type Report struct {
 	Findings []Finding
 	// NotNoted are trees without an inventory.
 	NotNoted []*Tree
-	// Silent are cells that did not answer.
+	// Silent are cells that did not answer, or not for all repositories.
 	Silent []fleet.Cell
 	// Strangers are containers on trees that are not among those given.
 	Strangers []Running
@@ -131,8 +135,10 @@ func (r *Report) join(trees []Tree, cells []fleet.Cell) map[string][]Running {
 	}
 	by := map[string][]Running{}
 	for _, c := range cells {
+		if err := c.Incomplete(); err != nil {
+			r.Silent = append(r.Silent, fleet.Cell{Name: c.Name, Source: c.Source, Err: err})
+		}
 		if c.Err != nil {
-			r.Silent = append(r.Silent, c)
 			continue
 		}
 		r.Cells++

@@ -5,16 +5,10 @@
 package fleet
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
-	"os"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/reference"
@@ -33,19 +27,77 @@ type Container struct {
 	Tree    string              `json:"tree"`
 	Version string              `json:"version,omitempty"` // as resolved
 	Since   time.Time           `json:"since"`
+
+	// What follows a list of older cells does not say.
+
+	// Catalog is what the container stands on where that is the tree of a
+	// catalog rather than the image of Tree: algorithm and digest.
+	Catalog string `json:"catalog,omitempty"`
+	// Droplet is the digest of the layer that was put into the container on
+	// top of the tree, sha256:<64 hex digits>.
+	Droplet string `json:"droplet,omitempty"`
+	App
+}
+
+// App is what Garden's API says of a container. All of it may be empty: no
+// Garden is configured, it does not answer, or the container is none of Diego's.
+type App struct {
+	GUID  string `json:"app_guid,omitempty"`
+	Space string `json:"space_guid,omitempty"`
+	Org   string `json:"org_guid,omitempty"`
+	// Workload is app, task or staging.
+	Workload string `json:"workload,omitempty"`
+	// Names are for people, and for cf's commands, which take no guids.
+	AppName   string `json:"app_name,omitempty"`
+	SpaceName string `json:"space_name,omitempty"`
+	OrgName   string `json:"org_name,omitempty"`
+}
+
+// Lead is where a reference leads at a revision of its repository.
+type Lead struct {
+	Ref      reference.Reference `json:"ref"` // with its repository
+	Version  string              `json:"version,omitempty"`
+	Tree     string              `json:"tree,omitempty"` // empty if Gone
+	Revision uint64              `json:"revision"`
+	// Gone says that nothing is published under the reference any more.
+	Gone bool `json:"gone,omitempty"`
+}
+
+// Missing is a repository of a cell whose containers the cell cannot tell.
+type Missing struct {
+	Repository string `json:"repository"`
+	Reason     string `json:"reason"`
+}
+
+// Document is what a cell says of itself.
+type Document struct {
+	Cell  string    `json:"cell"`
+	Taken time.Time `json:"taken"` // by the cell's clock
+	// Leads has every reference that a container was asked for by, and every
+	// channel of their names.
+	Leads   []Lead    `json:"leads"`
+	Missing []Missing `json:"missing,omitempty"`
+	// Garden is why containers may lack their apps.
+	Garden     string      `json:"garden_error,omitempty"`
+	Containers []Container `json:"containers"`
 }
 
 // Cell is one cell's answer. Err says why there is none.
 type Cell struct {
-	Name       string
+	Name string
+	// Source is what was asked.
+	Source     string
 	Containers []Container
-	Err        error
-}
+	Leads      []Lead
+	Missing    []Missing
+	Garden     string
+	// Asked is a time before which the answer was not made up: when the
+	// cell was asked, or when the file was written.
+	Asked time.Time
+	Err   error
 
-// document is a cell that gives its name; without, the list stands alone.
-type document struct {
-	Cell       string      `json:"cell"`
-	Containers []Container `json:"containers"`
+	// counts are what a cell that was not asked itself is known to run.
+	counts []Count
 }
 
 // Parse reads the answers of one or more cells: each a list of containers, or
@@ -75,7 +127,7 @@ func Parse(r io.Reader, from string) ([]Cell, error) {
 }
 
 func parseOne(raw json.RawMessage, from string) (Cell, error) {
-	d := document{Cell: from}
+	d := Document{Cell: from}
 	var err error
 	if len(raw) > 0 && raw[0] == '[' {
 		err = json.Unmarshal(raw, &d.Containers)
@@ -88,81 +140,7 @@ func parseOne(raw json.RawMessage, from string) (Cell, error) {
 	if d.Cell == "" {
 		d.Cell = from
 	}
-	return Cell{Name: d.Cell, Containers: d.Containers}, nil
-}
-
-// atOnce bounds the cells that are asked at the same time.
-const atOnce = 32
-
-// Ask reads every source, a file or an http or https URL, and returns the
-// cells in the order of the sources. It fails for none: a source that cannot
-// be read is a cell with Err. client's timeout bounds each request.
-func Ask(ctx context.Context, client *http.Client, sources []string) []Cell {
-	answers := make([][]Cell, len(sources))
-	slots := make(chan struct{}, atOnce)
-	var wg sync.WaitGroup
-	for i, s := range sources {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			cells, err := ask(ctx, client, s)
-			if err != nil {
-				cells = []Cell{{Name: nameOf(s), Err: err}}
-			}
-			answers[i] = cells
-		})
-	}
-	wg.Wait()
-	var all []Cell
-	for _, a := range answers {
-		all = append(all, a...)
-	}
-	return all
-}
-
-func ask(ctx context.Context, client *http.Client, source string) ([]Cell, error) {
-	if !isURL(source) {
-		f, err := os.Open(source)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		cells, err := Parse(f, nameOf(source))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", source, err)
-		}
-		return cells, nil
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", source, resp.Status)
-	}
-	cells, err := Parse(resp.Body, nameOf(source))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", source, err)
-	}
-	return cells, nil
-}
-
-func isURL(source string) bool {
-	return strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://")
-}
-
-// nameOf calls a cell that does not say its name after its source: the host of
-// a URL, or a file's name.
-func nameOf(source string) string {
-	if isURL(source) {
-		if u, err := url.Parse(source); err == nil {
-			return u.Host
-		}
-	}
-	return source
+	return Cell{
+		Name: d.Cell, Containers: d.Containers, Leads: d.Leads, Missing: d.Missing, Garden: d.Garden, Asked: d.Taken,
+	}, nil
 }

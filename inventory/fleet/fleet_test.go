@@ -61,8 +61,8 @@ func TestAsk(t *testing.T) {
 	if err := os.WriteFile(file, []byte(`{"cell":"a","containers":[]}{"cell":"b","containers":[`+one+`]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Timeout: 200 * time.Millisecond}
-	cells := fleet.Ask(t.Context(), client, []string{s.URL + "/good", file, s.URL + "/gone", s.URL + "/slow", file + ".not", "http://127.0.0.1:1/"})
+	a := &fleet.Asker{Client: &http.Client{Timeout: 200 * time.Millisecond}}
+	cells := a.Ask(t.Context(), []string{s.URL + "/good", file, s.URL + "/gone", s.URL + "/slow", file + ".not", "http://127.0.0.1:1/"})
 	want := []struct {
 		name, err  string
 		containers int

@@ -29,7 +29,6 @@ func (n *node) apply(ctx context.Context, s *scan) error {
 			return s.wrap(fmt.Errorf("%q: %w", r.path, err))
 		}
 	}
-	s.records = nil // the tree has what it needs
 	return nil
 }
 

@@ -74,6 +74,10 @@ type Options struct {
 	// under the name a layer gives it: not the final tree's, which may hide,
 	// link or move it. It may return nil.
 	Watch func(path string, mode uint32, size int64) Watcher
+	// Memory, if not nil, keeps what layers say. It is asked only for layers
+	// whose DiffID is known before they are read, and only if the Ingester
+	// is an Adopter. Watch does not see contents that were adopted.
+	Memory Memory
 }
 
 // Watcher sees a content as the Ingester reads it. An error of Write ends the
@@ -106,6 +110,7 @@ type Totals struct {
 	Read     int   // tar entries in all layers
 	Ingested int64 // handed to the Ingester
 	Skipped  int64 // of hidden files, never handed on
+	Recalled int64 // adopted: the Ingester had them from an earlier run
 	Entries  int   // names in the tree, the root included
 	Files    int   // regular files, hard links counted once
 	Bytes    int64 // of those
@@ -126,12 +131,11 @@ func (t *Tree) Entries() []imagemeta.Entry { return t.entries }
 
 const maxNotes = 1000
 
-func (t *Tree) note(layer, path, text string) {
-	if len(t.Notes) >= maxNotes {
-		t.MoreNotes++
-		return
-	}
-	t.Notes = append(t.Notes, Note{layer, path, text})
+// take adds what was noted of a layer.
+func (t *Tree) take(s *scan) {
+	room := min(len(s.notes), maxNotes-len(t.Notes))
+	t.Notes = append(t.Notes, s.notes[:room]...)
+	t.MoreNotes += len(s.notes) - room + s.moreNotes
 }
 
 // Flatten applies layers, given lowest first. Contents are ingested as they are
@@ -146,9 +150,14 @@ func Flatten[L Layer](ctx context.Context, layers []L, in Ingester, o Options) (
 	}
 	for i := len(layers) - 1; i >= 0; i-- {
 		s := &scan{name: layerName(layers[i], i), proved: isProved(layers[i]), number: int32(i)} //nolint:gosec // few
-		if err := f.read(ctx, layers[i], s, hidden); err != nil {
+		if ok, err := f.recall(layers[i], s, hidden); err != nil {
 			return nil, err
+		} else if !ok {
+			if err := f.read(ctx, layers[i], s, hidden); err != nil {
+				return nil, err
+			}
 		}
+		f.tree.take(s)
 		if i > 0 {
 			hidden.add(s.records)
 		}
@@ -159,10 +168,18 @@ func Flatten[L Layer](ctx context.Context, layers []L, in Ingester, o Options) (
 		if err := root.apply(ctx, s); err != nil {
 			return nil, err
 		}
+		if f.options.Memory == nil {
+			s.records = nil // the tree has what it needs
+		}
 	}
-	if err := f.complete(ctx, root, func(i int) Layer { return layers[i] }, scans); err != nil {
+	layer := func(i int) Layer { return layers[i] }
+	if err := f.adopt(ctx, root); err != nil {
 		return nil, err
 	}
+	if err := f.complete(ctx, root, layer, scans); err != nil {
+		return nil, err
+	}
+	f.remember(layer, scans)
 	var err error
 	f.tree.entries, err = root.entries(&f.tree.Totals)
 	return f.tree, err
@@ -174,4 +191,5 @@ type flattener struct {
 	options Options
 	tree    *Tree
 	bytes   int64
+	inline  int64 // bytes of hidden contents kept
 }

@@ -28,6 +28,8 @@ type inode struct {
 	mtime        int64
 	size         int64
 	content      object.ContentID // zero while it was skipped
+	known        object.ContentID // what it was when the layer was last read, not yet adopted
+	inline       []byte           // a content that was hidden, kept for the Memory; never empty but for an empty file
 	target       string
 	xattrs       []imagemeta.XAttr
 

@@ -2,6 +2,7 @@ package flatten
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,20 +18,21 @@ func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) err
 		if f.tree.Totals.Read++; f.tree.Totals.Read > f.options.MaxEntries {
 			return fmt.Errorf("%w: more than %d entries in all layers", ErrLimit, f.options.MaxEntries)
 		}
+		s.read++
 		r, skip, err := parse(h, f.options.Plain)
 		if err != nil {
 			return err
 		}
 		if skip != "" {
 			if skip != unsaid {
-				f.tree.note(s.name, h.Name, "left out: "+skip)
+				s.note(h.Name, "left out: "+skip)
 			}
 			return nil
 		}
 		for _, key := range []string{"SCHILY.acl.access", "SCHILY.acl.default"} {
 			if h.PAXRecords[key] != "" {
 				// Names of users mean nothing outside the image.
-				f.tree.note(s.name, h.Name, "left out: an ACL in text form ("+key+"); make the tar with --xattrs to keep it")
+				s.note(h.Name, "left out: an ACL in text form ("+key+"); make the tar with --xattrs to keep it")
 			}
 		}
 		r.number = int32(n) //nolint:gosec // below MaxEntries, which fits
@@ -41,6 +43,9 @@ func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) err
 			r.ino.layer, r.ino.number = s.number, r.number
 			if above.hides(r.path) {
 				f.tree.Totals.Skipped += r.ino.size
+				if err := f.keepInline(r.ino, content); err != nil {
+					return err
+				}
 			} else if err := f.ingest(ctx, r.path, r.ino, content); err != nil {
 				return err
 			}
@@ -48,6 +53,25 @@ func (f *flattener) read(ctx context.Context, l Layer, s *scan, above *veil) err
 		s.records = append(s.records, r)
 		return nil
 	})
+}
+
+// keepInline keeps a hidden content for the Memory, while there is room.
+func (f *flattener) keepInline(i *inode, content io.Reader) error {
+	if f.options.Memory == nil || f.inline+i.size > maxInline {
+		return nil
+	}
+	f.inline += i.size
+	i.inline = make([]byte, i.size)
+	if _, err := io.ReadFull(content, i.inline); err != nil {
+		return err
+	}
+	return nil
+}
+
+// ingestInline ingests what keepInline kept, in this run or in an earlier one.
+func (f *flattener) ingestInline(ctx context.Context, n *node) error {
+	f.tree.Totals.Skipped -= n.ino.size
+	return f.ingest(ctx, n.path(), n.ino, bytes.NewReader(n.ino.inline))
 }
 
 var errShort = errors.New("ingester did not read the whole content")
@@ -112,6 +136,7 @@ func (f *flattener) complete(ctx context.Context, root *node, layer func(int) La
 		if err != nil {
 			return err
 		}
+		scans[at].recalled = false // what was missing is known now
 		if len(wanted) > 0 {
 			return scans[at].wrap(fmt.Errorf("%w: the layer changed between two readings", ErrConflict))
 		}

@@ -14,6 +14,19 @@ type scan struct {
 	proved  bool   // a digest vouches for the stream being whole
 	number  int32  // of the layer, lowest 0
 	records []record
+
+	read      int // tar entries
+	notes     []Note
+	moreNotes int
+	recalled  bool // the Memory has all that is here
+}
+
+func (s *scan) note(path, text string) {
+	if len(s.notes) >= maxNotes {
+		s.moreNotes++
+		return
+	}
+	s.notes = append(s.notes, Note{s.name, path, text})
 }
 
 func layerName(l any, i int) string {

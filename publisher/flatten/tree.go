@@ -33,6 +33,14 @@ func (n *node) visit(fn func(*node)) {
 	}
 }
 
+// path is the node's name from the root.
+func (n *node) path() string {
+	if n.parent == n {
+		return ""
+	}
+	return join(n.parent.path(), n.name)
+}
+
 // put makes ino the entry of that name, as an extractor would: a directory
 // keeps what it holds if it was one before, anything else is replaced whole.
 func (n *node) put(name string, ino *inode) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -36,7 +37,7 @@ type container interface {
 // OpenImage opens an image, spelled as skopeo does:
 //
 //	docker://HOST/REPO[:TAG|@sha256:…]   a registry; docker.io/library if left out
-//	oci:DIR[:REF]                        an OCI image layout
+//	oci:DIR[:REF]                        an OCI image layout, or a tar of one
 //	oci-archive:FILE[:REF]               a tar of one
 //	docker-archive:FILE[:REF]            what docker save writes
 //
@@ -48,28 +49,10 @@ func OpenImage(ctx context.Context, spec string, o Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("platform %q: %w; it is written os/arch[/variant]", o.Platform, err)
 	}
-	transport, rest, found := strings.Cut(spec, ":")
-	if !found {
-		return nil, fmt.Errorf("%w: image %q must begin with docker://, oci:, oci-archive: or docker-archive: and say what", ErrUnsupported, spec)
-	}
 	s := &Source{Kind: KindImage}
-	r := resolver{spec: spec, platform: *platform, options: o, source: s}
-	path, ref, _ := strings.Cut(rest, ":")
-	var c container
-	switch transport {
-	case "docker":
-		c, err = openRegistry(rest, o, s)
-	case "oci":
-		c, err = openLayout(path, ref, s)
-	case "oci-archive":
-		c, err = openLayoutArchive(ctx, path, ref, o, s)
-	case "docker-archive":
-		err = r.dockerArchive(ctx, path, ref)
-	default:
-		err = fmt.Errorf("%w: transport %q; known are docker, oci, oci-archive, docker-archive", ErrUnsupported, transport)
-	}
+	r := resolver{platform: *platform, options: o, source: s}
+	c, err := r.open(ctx, spec)
 	if err == nil && c != nil {
-		s.closers = append(s.closers, c.close)
 		err = r.resolve(ctx, c)
 	}
 	if err != nil {
@@ -78,9 +61,83 @@ func OpenImage(ctx context.Context, spec string, o Options) (*Source, error) {
 	return s, nil
 }
 
+// IsImage reports whether spec is written as an image is, and not as a file.
+func IsImage(spec string) bool {
+	transport, _, found := strings.Cut(spec, ":")
+	return found && slices.Contains([]string{"docker", "oci", "oci-archive", "docker-archive"}, transport)
+}
+
+// Platforms lists the platforms of an image, as Options.Platform has them; that
+// of a single image is what Options say, and OpenImage checks it. What an index
+// holds besides images (attestations) is not listed.
+func Platforms(ctx context.Context, spec string, o Options) (_ []string, err error) {
+	s := &Source{}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	o = o.withDefaults()
+	r := resolver{options: o, source: s}
+	if strings.HasPrefix(spec, "docker-archive:") {
+		return []string{o.Platform}, nil
+	}
+	c, err := r.open(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", spec, err)
+	}
+	raw, mediaType, err := c.root(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", spec, err)
+	}
+	if !isIndex(raw, mediaType) {
+		return []string{o.Platform}, nil
+	}
+	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w index: %w", spec, ErrFormat, err)
+	}
+	var all []string
+	for _, d := range index.Manifests {
+		if d.Platform == nil || d.Platform.OS == "unknown" || d.Platform.OS == "" {
+			continue
+		}
+		// OS versions, of Windows, tell images apart that OS/ARCH does not.
+		p := v1.Platform{OS: d.Platform.OS, Architecture: d.Platform.Architecture, Variant: d.Platform.Variant}
+		if !slices.Contains(all, p.String()) {
+			all = append(all, p.String())
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("image %s: %w: its index names no platform; choose with --platform", spec, ErrNotFound)
+	}
+	return all, nil
+}
+
+// open opens the place that spec names; for a docker-archive, which has no
+// manifests, it reads the image and returns nil.
+func (r *resolver) open(ctx context.Context, spec string) (c container, err error) {
+	transport, rest, found := strings.Cut(spec, ":")
+	if !found {
+		return nil, fmt.Errorf("%w: it must begin with docker://, oci:, oci-archive: or docker-archive: and say what", ErrUnsupported)
+	}
+	path, ref, _ := strings.Cut(rest, ":")
+	switch transport {
+	case "docker":
+		c, err = openRegistry(rest, r.options, r.source)
+	case "oci":
+		c, err = openLayout(ctx, path, ref, r.options, r.source)
+	case "oci-archive":
+		c, err = openLayoutArchive(ctx, path, ref, r.options, r.source)
+	case "docker-archive":
+		return nil, r.dockerArchive(ctx, path, ref)
+	default:
+		return nil, fmt.Errorf("%w: transport %q; known are docker, oci, oci-archive, docker-archive", ErrUnsupported, transport)
+	}
+	if err == nil {
+		r.source.closers = append(r.source.closers, c.close)
+	}
+	return c, err
+}
+
 // resolver goes from a named manifest to layers.
 type resolver struct {
-	spec     string
 	platform v1.Platform
 	options  Options
 	source   *Source

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,11 @@ type layout struct {
 	source *Source
 }
 
-func openLayout(path, ref string, s *Source) (container, error) {
+// openLayout opens a layout, or a tar of one, whichever lies there.
+func openLayout(ctx context.Context, path, ref string, o Options, s *Source) (container, error) {
+	if i, err := os.Stat(path); err == nil && i.Mode().IsRegular() {
+		return openLayoutArchive(ctx, path, ref, o, s)
+	}
 	return &layout{dir(path), ref, s}, nil
 }
 

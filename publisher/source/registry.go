@@ -5,26 +5,22 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// registry is an image in a registry.
+// registry is an image in a registry, or in a mirror of it.
 type registry struct {
-	ref      name.Reference
-	registry string // as people write it
-	named    string // the image, normalised
-	puller   *remote.Puller
-	options  Options
-	spools   map[string]*spool // by digest: layers may repeat
+	ref     name.Reference
+	named   string // the image, normalised
+	places  []*place
+	options Options
+	spools  map[string]*spool // by digest: layers may repeat
 }
 
 // openRegistry parses what follows docker: and speaks to nobody yet.
@@ -55,48 +51,92 @@ func openRegistry(rest string, o Options, s *Source) (container, error) {
 	} else {
 		named += "@" + ref.Identifier()
 	}
-	auth := remote.WithAuthFromKeychain(authn.DefaultKeychain)
+	r := &registry{ref: ref, named: named, options: o, spools: map[string]*spool{}}
+	for _, m := range o.Mirrors {
+		p, err := m.of(repo, s.Registry, o)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			r.places = append(r.places, p)
+		}
+	}
+	auth := authn.Authenticator(nil)
 	if o.Username != "" {
-		auth = remote.WithAuth(&authn.Basic{Username: o.Username, Password: o.Password})
+		auth = &authn.Basic{Username: o.Username, Password: o.Password}
 	}
-	puller, err := remote.NewPuller(auth, remote.WithTransport(newTransport(o)), remote.WithUserAgent("rootstock"),
-		remote.WithRetryBackoff(remote.Backoff{Duration: o.RetryDelay, Factor: 2, Jitter: 0.1, Steps: o.Retries + 1}),
-		remote.WithRetryStatusCodes(500, 502, 503, 504), remote.WithRetryPredicate(worthRetrying))
-	if err != nil {
-		return nil, err
-	}
-	return &registry{ref, s.Registry, named, puller, o, map[string]*spool{}}, nil
+	r.places = append(r.places, newPlace(repo, s.Registry, auth, o))
+	return r, nil
 }
 
-func (r *registry) root(ctx context.Context) ([]byte, types.MediaType, error) {
-	d, err := r.puller.Get(ctx, r.ref)
-	if err != nil {
-		return nil, "", r.explain("image", r.named, err)
+// try asks the places in turn until one answers, mirrors first. Whoever asked
+// proves what came, so that a mirror can only fail.
+func (r *registry) try(ctx context.Context, ask func(*place) error) error {
+	var errs []error
+	for _, p := range r.places {
+		err := ask(p)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	if pinned, ok := r.ref.(name.Digest); ok && digestOf(d.Manifest) != pinned.DigestStr() {
-		return nil, "", fmt.Errorf("manifest %s: %w: its bytes hash to %s", pinned.DigestStr(), ErrDigest, digestOf(d.Manifest))
-	}
-	return d.Manifest, d.MediaType, nil
+	return errors.Join(errs...)
 }
 
-func (r *registry) manifest(ctx context.Context, d v1.Descriptor) ([]byte, error) {
-	got, err := r.puller.Get(ctx, r.ref.Context().Digest(d.Digest.String()))
-	if err != nil {
-		return nil, r.explain("manifest", d.Digest.String(), err)
-	}
-	return got.Manifest, nil
+func (r *registry) root(ctx context.Context) (raw []byte, t types.MediaType, err error) {
+	err = r.try(ctx, func(p *place) error {
+		ref := name.Reference(p.repo.Tag(r.ref.Identifier()))
+		pinned, isDigest := r.ref.(name.Digest)
+		if isDigest {
+			ref = p.repo.Digest(pinned.DigestStr())
+		}
+		d, err := p.get(ctx, ref)
+		if err != nil {
+			return p.explain("image", r.named, err)
+		}
+		if isDigest && digestOf(d.Manifest) != pinned.DigestStr() {
+			return fmt.Errorf("manifest %s: %w: its bytes hash to %s", pinned.DigestStr(), ErrDigest, digestOf(d.Manifest))
+		}
+		raw, t = d.Manifest, d.MediaType
+		return nil
+	})
+	return raw, t, err
 }
 
+func (r *registry) manifest(ctx context.Context, d v1.Descriptor) (raw []byte, err error) {
+	err = r.try(ctx, func(p *place) error {
+		got, err := p.get(ctx, p.repo.Digest(d.Digest.String()))
+		if err != nil {
+			return p.explain("manifest", d.Digest.String(), err)
+		}
+		raw = got.Manifest
+		return nil
+	})
+	return raw, err
+}
+
+// config is read once and then remembered: with it an image that was published
+// is told by its manifest alone.
 func (r *registry) config(ctx context.Context, d v1.Descriptor) ([]byte, error) {
 	if d.Size > maxConfig {
 		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrTooLarge, d.Size, maxConfig)
+	}
+	if b := r.options.Seen.Blob(d.Digest.String()); b != nil && verify("config", b, d) == nil {
+		return b, nil
 	}
 	in, err := (&download{registry: r, what: "config", d: d}).start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close() //nolint:errcheck // only read from
-	return readSmall(in, maxConfig)
+	b, err := readSmall(in, maxConfig)
+	if err == nil && verify("config", b, d) == nil {
+		r.options.Seen.KeepBlob(d.Digest.String(), b)
+	}
+	return b, err
 }
 
 func (r *registry) layer(d v1.Descriptor) (blob, error) {
@@ -113,107 +153,6 @@ func (r *registry) close() error {
 		errs = append(errs, s.remove())
 	}
 	return errors.Join(errs...)
-}
-
-// download is the body of one blob, resumed where the connection breaks. The
-// bytes already delivered are read again and dropped, which any registry and
-// any mirror behind it can serve; whoever reads verifies the whole.
-type download struct {
-	*registry
-	what string // layer or config
-	d    v1.Descriptor
-
-	body   io.ReadCloser
-	ctx    context.Context
-	cancel context.CancelFunc
-	watch  *time.Timer
-	n      int64 // bytes delivered
-	tries  int
-}
-
-// start makes the first request.
-func (d *download) start(ctx context.Context) (io.ReadCloser, error) {
-	d.ctx = ctx
-	if err := d.request(); err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
-func (d *download) request() error {
-	ctx, cancel := context.WithCancel(d.ctx)
-	d.cancel = cancel
-	// The transport bounds the wait for an answer; the watch is for its body.
-	d.watch = time.AfterFunc(d.options.StallTimeout, cancel)
-	d.watch.Stop()
-	l, err := d.puller.Layer(ctx, d.ref.Context().Digest(d.d.Digest.String()))
-	if err == nil {
-		d.body, err = l.Compressed()
-	}
-	if err != nil {
-		cancel()
-		return d.explain(d.what, d.d.Digest.String(), err)
-	}
-	return nil
-}
-
-func (d *download) Read(p []byte) (int, error) {
-	for {
-		d.watch.Reset(d.options.StallTimeout) // around Read only: a slow reader is no stall
-		n, err := d.body.Read(p)
-		d.watch.Stop()
-		d.n += int64(n)
-		switch {
-		case err == nil || d.n >= d.d.Size && errors.Is(err, io.EOF):
-			return n, err
-		case d.ctx.Err() != nil:
-			return n, d.ctx.Err()
-		case d.d.Size <= d.n: // all there and yet wrong: the client library checked the digest
-			return n, fmt.Errorf("%w: %w", ErrDigest, err)
-		case n > 0:
-			return n, nil // whatever it is, the next Read meets it again
-		case d.tries >= d.options.Retries:
-			return 0, fmt.Errorf("%w: registry %s stopped after %d of %d bytes; try again later", ErrTruncated, d.registry.registry, d.n, d.d.Size)
-		}
-		if err := d.resume(); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// resume begins again and reads up to where the last try stopped.
-func (d *download) resume() error {
-	d.body.Close() //nolint:errcheck,gosec // broken already
-	d.cancel()
-	select {
-	case <-time.After(d.options.RetryDelay << d.tries):
-	case <-d.ctx.Done():
-		return d.ctx.Err()
-	}
-	d.tries++
-	if err := d.request(); err != nil {
-		return err
-	}
-	buf := make([]byte, bufBytes)
-	for left := d.n; left > 0; {
-		d.watch.Reset(d.options.StallTimeout)
-		n, err := d.body.Read(buf[:min(left, bufBytes)])
-		d.watch.Stop()
-		if left -= int64(n); err != nil {
-			return nil // Read meets the same error and counts the try
-		}
-	}
-	return nil
-}
-
-func (d *download) Close() error {
-	d.watch.Stop()
-	err := d.body.Close()
-	d.cancel()
-	if err != nil && d.n < d.d.Size {
-		return nil // given up on the way
-	}
-	return err
 }
 
 func digestOf(b []byte) string {

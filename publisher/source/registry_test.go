@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -25,54 +23,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sys/unix"
 
+	"github.com/rootstock-cf/rootstock/internal/testregistry"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 )
-
-// dockerRegistry starts Debian's registry on a free loopback port and returns
-// its host. users is an htpasswd file or "".
-func dockerRegistry(t *testing.T, users string) string {
-	t.Helper()
-	program, err := exec.LookPath("docker-registry")
-	if err != nil {
-		t.Skip("docker-registry is not installed (apt-get install docker-registry): no real registry tried")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := l.Addr().String()
-	l.Close() //nolint:errcheck // only reserved the port
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n", t.TempDir(), host)
-	if users != "" {
-		config += fmt.Sprintf("auth: {htpasswd: {realm: test, path: %s}}\n", users)
-	}
-	var complaints bytes.Buffer
-	c := exec.Command(program, "serve", save(t, "config.yml", []byte(config))) // #nosec G204
-	c.Env = []string{}                                                         // it takes REGISTRY_… for its own settings
-	c.Stderr = &complaints
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Process.Kill() //nolint:errcheck // it may have ended
-		c.Wait()         //nolint:errcheck // killed
-	})
-	for range 200 {
-		resp, err := http.Get("http://" + host + "/v2/")
-		if err == nil {
-			resp.Body.Close() //nolint:errcheck // only probing
-			return host
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	t.Fatalf("docker-registry does not answer: %s", &complaints)
-	return ""
-}
 
 func TestDockerRegistry(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	t.Setenv("REGISTRY_AUTH_FILE", "/nowhere")
-	host := dockerRegistry(t, "")
+	host := testregistry.Start(t, "")
 	img, tars := image(t)
 	layout := "oci:" + ociLayout(t, img, "v1")
 	for tag, args := range map[string][]string{
@@ -113,9 +71,8 @@ func TestDockerRegistry(t *testing.T) {
 }
 
 func TestDockerRegistryLogin(t *testing.T) {
-	users := save(t, "htpasswd", nil)
-	tool(t, "htpasswd", "-bB", users, "ann", "secret word")
-	host := dockerRegistry(t, users)
+	users := testregistry.Users(t, "ann", "secret word")
+	host := testregistry.Start(t, users)
 	img, tars := image(t)
 	spec := "docker://" + host + "/team/app:1"
 	tool(t, "skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", "--dest-creds", "ann:secret word",
@@ -196,7 +153,7 @@ func TestStatus(t *testing.T) {
 		"401":          {"/manifests/", 401, source.ErrRefused, "log in", 1},
 		"403":          {"/manifests/", 403, source.ErrRefused, "log in", 1},
 		"404":          {"/manifests/", 404, source.ErrNotFound, "/app:1", 1},
-		"429":          {"/manifests/", 429, source.ErrRefused, "too many requests", 1},
+		"429":          {"/manifests/", 429, source.ErrRefused, "too many requests, after 4 tries", 4},
 		"500":          {"/manifests/", 500, nil, "500 Internal Server Error) after 4 tries", 4},
 		"503":          {"/manifests/", 503, nil, "503 Service Unavailable", 4},
 		"blob 404":     {"/blobs/", 404, source.ErrNotFound, "has no config sha256:", 1},

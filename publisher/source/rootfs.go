@@ -11,27 +11,96 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/rootstock-cf/rootstock/publisher/seen"
 )
 
 // OpenRootfs opens a root file system tarball: plain, or compressed with gzip
 // (of one or several members), zstd or xz, as its first bytes say. The file is
 // read when its one layer is; until then Source.Digest and the layer's DiffID
-// are empty. A second reading must find the same bytes or fails.
+// are empty, unless Options.Seen remembers the file as it lies there: then they
+// are known at once. A second reading must find the same bytes or fails.
 func OpenRootfs(ctx context.Context, path string, o Options) (*Source, error) {
 	o = o.withDefaults()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	f := fileBlob{path: path, size: -1}
-	if err := f.check(); err != nil {
-		return nil, err
-	}
 	s := &Source{Kind: KindRootfs}
 	l := &layer{what: "rootfs " + path, reading: newReading(f, o, &budget{max: o.MaxBytes})}
 	l.want.size, l.want.allowXZ = -1, true
 	l.learned = func(g got) { s.Digest = g.digest }
+	if o.Seen != nil {
+		l.remembered(f, s, o.Seen)
+	}
+	if s.Digest == "" {
+		if err := f.check(); err != nil {
+			return nil, err
+		}
+	}
 	s.Layers = []Layer{l}
 	return s, nil
+}
+
+// remembered gives the layer and its source the digests the file had when it
+// was last read, if nothing has touched it since, and keeps them otherwise.
+func (l *layer) remembered(f fileBlob, s *Source, d *seen.Dir) {
+	if i, err := os.Stat(f.path); err == nil {
+		if state, ok := seen.StateOf(f.path, i); ok {
+			if was, ok := d.File(state); ok {
+				l.recalled, s.Digest = was, was.Digest
+			}
+		}
+	}
+	w := &watchedFile{fileBlob: f}
+	l.blob = w
+	learned := l.learned
+	l.began = d.Begin
+	l.learned = func(g got) {
+		learned(g)
+		if w.steady {
+			d.KeepFile(w.state, l.begin, seen.Digests{Digest: g.digest, DiffID: g.diffID})
+		}
+	}
+}
+
+// watchedFile is a file that tells whether its state stayed while it was read.
+type watchedFile struct {
+	fileBlob
+	state  seen.State
+	steady bool // set when a stream is closed, which is before its reader learns of the end
+}
+
+func (w *watchedFile) open(context.Context) (io.ReadCloser, error) {
+	file, err := openRegular(w.path)
+	if err != nil {
+		return nil, err
+	}
+	w.steady = false
+	before, ok := w.now(file)
+	return &watchedStream{File: file, owner: w, before: before, ok: ok}, nil
+}
+
+func (w *watchedFile) now(file *os.File) (seen.State, bool) {
+	i, err := file.Stat()
+	if err != nil {
+		return seen.State{}, false
+	}
+	return seen.StateOf(w.path, i)
+}
+
+type watchedStream struct {
+	*os.File
+	owner  *watchedFile
+	before seen.State
+	ok     bool
+}
+
+func (s *watchedStream) Close() error {
+	after, ok := s.owner.now(s.File)
+	s.owner.state, s.owner.steady = after, ok && s.ok && after == s.before
+	return s.File.Close()
 }
 
 func newReading(b blob, o Options, total *budget) reading {
@@ -46,12 +115,19 @@ type layer struct {
 
 	mu      sync.Mutex // guards want's fields once the layer is in use
 	learned func(got)  // called once, when the first reading has ended well
+	began   func() time.Time
+	begin   time.Time // of the reading
+
+	recalled seen.Digests // what Options.Seen says of the file; never changes
 }
 
 // DiffID implements [Layer].
 func (l *layer) DiffID() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.want.diffID == "" {
+		return l.recalled.DiffID
+	}
 	return l.want.diffID
 }
 
@@ -62,6 +138,9 @@ func (l *layer) String() string { return l.what }
 func (l *layer) Open(ctx context.Context) (io.ReadCloser, error) {
 	l.mu.Lock()
 	r := l.reading
+	if l.began != nil {
+		l.begin = l.began()
+	}
 	l.mu.Unlock()
 	s, err := r.open(ctx, l.seen)
 	if err != nil {
@@ -82,6 +161,9 @@ func (l *layer) wrap(err error) error {
 func (l *layer) seen(g got) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if was := l.recalled; was != (seen.Digests{}) && was != (seen.Digests{Digest: g.digest, DiffID: g.diffID}) {
+		return fmt.Errorf("%w: it is not what was published from here last, although its size, inode and times are; publish it with --verify-source", ErrDigest)
+	}
 	if l.want.digest == "" {
 		l.want.digest, l.want.diffID = g.digest, g.diffID
 		if l.learned != nil {

@@ -16,6 +16,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/rootstock-cf/rootstock/publisher/seen"
 )
 
 // The kinds of error a caller may want to tell apart. The texts that wrap them
@@ -119,6 +121,11 @@ type Options struct {
 	// over 256 MiB; 0 is 200.
 	MaxRatio int64
 
+	// Seen remembers files and small blobs from earlier runs; nil is no such
+	// memory. Of a file whose size, inode and times are as they were it
+	// knows the digests without reading it.
+	Seen *seen.Dir
+
 	// Platform is OS/ARCH[/VARIANT]; "" is linux/amd64.
 	Platform string
 	// Username and Password go to the image's registry; without a Username
@@ -127,8 +134,12 @@ type Options struct {
 	// PlainHTTP lists the hosts (host or host:port, as in the image's name)
 	// that may be spoken to without TLS. Nobody else ever is.
 	PlainHTTP []string
-	// Retries is how often a request that failed in transport or with 5xx is
-	// made again, and a broken download resumed; 0 is 3, below 0 never.
+	// Mirrors are asked before the registry they mirror, in this order. What
+	// a digest names is verified whoever brings it; which digest a tag has
+	// is believed of the first that answers.
+	Mirrors []Mirror
+	// Retries is how often a request that failed in transport or with 5xx or
+	// 429 is made again, and a broken download resumed; 0 is 3, below 0 never.
 	Retries int
 	// RetryDelay is the wait before the first retry, doubled for each
 	// further one; 0 is one second.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,8 +21,9 @@ import (
 // anywhere: nothing is ever sent without TLS to a host the operator did not
 // list.
 type guard struct {
-	inner http.RoundTripper
-	plain []string
+	inner    http.RoundTripper
+	plain    []string
+	patience time.Duration
 }
 
 func newTransport(o Options) http.RoundTripper {
@@ -35,7 +37,7 @@ func newTransport(o Options) http.RoundTripper {
 		ResponseHeaderTimeout: o.StallTimeout,
 		DisableCompression:    true, // digests are of the bytes as stored
 	}
-	return &guard{t, o.PlainHTTP}
+	return &guard{t, o.PlainHTTP, o.StallTimeout}
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -44,6 +46,9 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, &plainHTTPError{r.URL.Host}
 	}
 	resp, err := g.inner.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+		g.pause(r.Context(), resp.Header.Get("Retry-After"))
+	}
 	if err == nil && strings.Contains(r.URL.Path, "/manifests/") {
 		resp.Body = struct {
 			io.Reader
@@ -51,6 +56,19 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		}{&capped{resp.Body, maxManifest}, resp.Body}
 	}
 	return resp, err
+}
+
+// pause waits as long as a registry that has enough asks for, in seconds and
+// within reason; the usual wait between retries comes on top.
+func (g *guard) pause(ctx context.Context, after string) {
+	seconds, err := strconv.Atoi(after)
+	if err != nil || seconds <= 0 {
+		return
+	}
+	select {
+	case <-time.After(min(time.Duration(seconds)*time.Second, g.patience)):
+	case <-ctx.Done():
+	}
 }
 
 type plainHTTPError struct{ host string }
@@ -75,12 +93,12 @@ func (c *capped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// worthRetrying says whether a second request may fare better: after 5xx and
-// after a connection that failed, not after a refusal.
+// worthRetrying says whether a second request may fare better: after 5xx, 429
+// and a connection that failed, not after a refusal.
 func worthRetrying(err error) bool {
 	var status *transport.Error
 	if errors.As(err, &status) {
-		return status.StatusCode >= http.StatusInternalServerError
+		return slices.Contains(retryCodes, status.StatusCode)
 	}
 	if errors.Is(err, ErrPlainHTTP) || errors.Is(err, context.Canceled) {
 		return false
@@ -98,18 +116,18 @@ func worthRetrying(err error) bool {
 
 // explain says what a failed request means to an operator. what and id name
 // what was asked for.
-func (r *registry) explain(what, id string, err error) error {
+func (p *place) explain(what, id string, err error) error {
 	var status *transport.Error
 	var plainOnly *plainHTTPError
 	switch {
 	case errors.As(err, &status):
-		return r.explainStatus(what, id, status)
+		return p.explainStatus(what, id, status)
 	case isTimeout(err):
-		return fmt.Errorf("%s %s: %w: registry %s sent nothing for %s; try again later", what, id, ErrTruncated, r.registry, r.options.StallTimeout)
+		return fmt.Errorf("%s %s: %w: registry %s sent nothing for %s; try again later", what, id, ErrTruncated, p.registry, p.options.StallTimeout)
 	case errors.As(err, &plainOnly):
-		return fmt.Errorf("%s %s: registry %s did not answer over TLS: %w (%w)", what, id, r.registry, plainOnly, err)
+		return fmt.Errorf("%s %s: registry %s did not answer over TLS: %w (%w)", what, id, p.registry, plainOnly, err)
 	}
-	return fmt.Errorf("%s %s from registry %s: %w", what, id, r.registry, err)
+	return fmt.Errorf("%s %s from registry %s: %w", what, id, p.registry, err)
 }
 
 func isTimeout(err error) bool {
@@ -117,18 +135,19 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-func (r *registry) explainStatus(what, id string, status *transport.Error) error {
+func (p *place) explainStatus(what, id string, status *transport.Error) error {
 	switch code := status.StatusCode; {
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		return fmt.Errorf("%w: registry %s refuses %s %s (%d): log in (docker login %s) or pass --username; some registries answer so too where there is no such image",
-			ErrRefused, r.registry, what, id, code, r.registry)
+			ErrRefused, p.registry, what, id, code, p.registry)
 	case code == http.StatusNotFound:
-		return fmt.Errorf("%w: registry %s has no %s %s", ErrNotFound, r.registry, what, id)
+		return fmt.Errorf("%w: registry %s has no %s %s", ErrNotFound, p.registry, what, id)
 	case code == http.StatusTooManyRequests:
-		return fmt.Errorf("%w: registry %s answers %s %s with 429, too many requests: log in or wait", ErrRefused, r.registry, what, id)
+		return fmt.Errorf("%w: registry %s answers %s %s with 429, too many requests, after %d tries: log in, wait, or name a --mirror",
+			ErrRefused, p.registry, what, id, p.options.Retries+1)
 	case code >= http.StatusInternalServerError:
 		return fmt.Errorf("%s %s: registry %s fails (%d %s) after %d tries; try again later: %w",
-			what, id, r.registry, code, http.StatusText(code), r.options.Retries+1, status)
+			what, id, p.registry, code, http.StatusText(code), p.options.Retries+1, status)
 	}
-	return fmt.Errorf("%s %s from registry %s: %w", what, id, r.registry, status)
+	return fmt.Errorf("%s %s from registry %s: %w", what, id, p.registry, status)
 }

@@ -163,8 +163,8 @@ func MountMapped(source, target string, userns *os.File) error {
 
 func mapError(source, call string, err error) error {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("%s %w (%s: %w): this needs a kernel and file system with idmapped mounts, for FUSE Linux 6.12; "+
-			"without them let the daemon translate the ids", source, ErrNoIDMap, call, err)
+		return fmt.Errorf("%s %w (%s: %w): unprivileged containers need idmapped mounts, which EROFS has since Linux 5.19 "+
+			"(the cell's image tier, from Linux 6.5) and FUSE since 6.12 (its tree tier); use a newer stemcell, or privileged containers", source, ErrNoIDMap, call, err)
 	}
 	return fmt.Errorf("map ids of %s: %s: %w", source, call, err)
 }

@@ -87,3 +87,10 @@ var Layout = map[string][2]uintptr{
 
 // Take reserves an id and does no more.
 func Take(p Project, name string) (uint32, error) { return p.take(name) }
+
+// FakeBackends are backends whose project quotas are k's.
+func FakeBackends(store string, k *FakeKernel) Backends {
+	b := For(store, 0)
+	b.project.sys = k
+	return b
+}

@@ -37,6 +37,15 @@ func (p Project) Prepare(_ context.Context, dir string, limit int64) error {
 	if limit < 1 {
 		return fmt.Errorf("limit of %d bytes is not at least 1", limit)
 	}
+	return p.enter(dir, limit)
+}
+
+// Count makes [Project.Usage] of dir, an empty directory, known without
+// bounding it.
+func (p Project) Count(dir string) error { return p.enter(dir, 0) }
+
+// enter gives dir a project of its own with a limit, 0 for none.
+func (p Project) enter(dir string, limit int64) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("project quota: %w", err)

@@ -58,6 +58,19 @@ func (b Backends) Probe(dir string) (Quota, string) {
 	return b.loop, NameLoop
 }
 
+// Count makes the bytes in dir, an empty directory, known in constant time
+// without bounding them, and returns the name of the backend that knows; ""
+// where only a walk can tell: a file system of its own would bound dir.
+func (b Backends) Count(dir string) (name string, err error) {
+	if !b.project.Enforced(dir) {
+		return "", nil
+	}
+	if err := b.project.Count(dir); err != nil {
+		return "", err
+	}
+	return NameProject, nil
+}
+
 // Named returns the backend that a record names.
 func (b Backends) Named(name string) (Quota, error) {
 	switch name {

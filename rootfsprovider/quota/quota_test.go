@@ -323,3 +323,39 @@ func BenchmarkLoop(b *testing.B) {
 		must(b, q.Prepare(b.Context(), dir, 1<<30))
 	}
 }
+
+// A container without a limit is counted where project quotas can, and bounded
+// nowhere.
+func TestCount(t *testing.T) {
+	base := t.TempDir()
+	dir := filepath.Join(base, "handle")
+	must(t, os.Mkdir(dir, 0o755))
+	k := quota.NewFakeKernel()
+	b := quota.FakeBackends(base, k)
+	name, err := b.Count(dir)
+	if err != nil || name != quota.NameProject {
+		t.Fatalf("Count = %q, %v", name, err)
+	}
+	if len(k.Projects) != 1 || len(k.Limits) != 1 {
+		t.Fatalf("projects %v, limits %v", k.Projects, k.Limits)
+	}
+	for id, limit := range k.Limits {
+		if limit != 0 {
+			t.Errorf("project %d has a limit of %d bytes", id, limit)
+		}
+		k.Used[id] = 1 << 20
+	}
+	q, err := b.Named(name)
+	must(t, err)
+	if used, err := q.Usage(dir); err != nil || used != 1<<20 {
+		t.Errorf("Usage = %d, %v", used, err)
+	}
+	must(t, b.Remove(t.Context(), dir))
+	if left, err := os.ReadDir(filepath.Join(base, "projects")); err != nil || len(left) != 0 {
+		t.Errorf("ids left: %v, %v", left, err)
+	}
+	k.Off = true
+	if name, err := b.Count(dir); err != nil || name != "" {
+		t.Errorf("Count without project quotas = %q, %v", name, err)
+	}
+}

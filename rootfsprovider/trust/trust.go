@@ -35,6 +35,12 @@ type Set struct{ certs []certificate }
 
 type certificate struct{ raw, subject []byte } // DER
 
+// name is the certificate's in the tree.
+func (c certificate) name() string {
+	sum := sha256.Sum256(c.raw)
+	return "rootstock-" + hex.EncodeToString(sum[:8])
+}
+
 // Parse reads PEM certificates. Text between them is ignored, as OpenSSL does;
 // other PEM blocks and certificates that cannot be read are errors.
 func Parse(text []byte) (Set, error) {
@@ -68,7 +74,7 @@ func Parse(text []byte) (Set, error) {
 }
 
 // Install adds the certificates to the tree mounted at root: to the bundle, as
-// hashed links for OpenSSL, and as sources, so that an update-ca-certificates
+// hashed links for OpenSSL, to Java's keystore where there is one, and as sources, so that an update-ca-certificates
 // in a container keeps them. A tree without /etc/ssl/certs is left alone. What
 // it makes belongs to the user it runs as.
 func (s Set) Install(root string) error {
@@ -103,8 +109,7 @@ func (s Set) install(t *tree, certs string) error {
 	}
 	var all bytes.Buffer
 	for _, c := range s.certs {
-		sum := sha256.Sum256(c.raw)
-		name := "rootstock-" + hex.EncodeToString(sum[:8])
+		name := c.name()
 		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.raw})
 		all.Write(text)
 		link := path.Join(certs, name+".pem")
@@ -120,7 +125,7 @@ func (s Set) install(t *tree, certs string) error {
 			return err
 		}
 	}
-	return t.appendTo(path.Join(certs, bundle), all.Bytes())
+	return errors.Join(t.appendTo(path.Join(certs, bundle), all.Bytes()), s.installJava(t))
 }
 
 // tree is a root file system. Its paths are resolved by the kernel, and then
@@ -218,6 +223,23 @@ func (t *tree) hashLink(dir, target string, hash uint32) error {
 	return fmt.Errorf("more than %d certificates of the hash %08x", maxLinks, hash)
 }
 
+// read returns a regular file of at most that many bytes.
+func (t *tree) read(name string, most int64) ([]byte, error) {
+	f, err := t.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is no regular file", name))
+	}
+	have, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(have)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", name, most)
+	}
+	return have, err
+}
+
 // appendTo adds text to a file that may be a link inside the tree, or not be
 // there.
 func (t *tree) appendTo(name string, text []byte) error {
@@ -228,20 +250,9 @@ func (t *tree) appendTo(name string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	f, err := t.root.OpenFile(to, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	have, err := t.read(to, maxBundle)
 	if err != nil {
 		return err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return errors.Join(err, fmt.Errorf("%s is no regular file", name))
-	}
-	have, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
-	if err != nil {
-		return err
-	}
-	if len(have) > maxBundle {
-		return fmt.Errorf("%s has more than %d bytes", name, maxBundle)
 	}
 	if len(have) > 0 && have[len(have)-1] != '\n' {
 		have = append(have, '\n')

@@ -24,9 +24,12 @@ type Daemon struct {
 	mu    sync.Mutex
 	trees map[string]control.Lower
 	pins  map[string]control.Container
-	stop  func()
-	asked []control.PullRequest
-	allow func(control.PullRequest) error
+	// droplets has what was said of them by handle.
+	droplets map[string]string
+	stop     func()
+	wished   []control.WishRequest
+	asked    []control.PullRequest
+	allow    func(control.PullRequest) error
 }
 
 var (
@@ -41,8 +44,8 @@ func Start(t testing.TB, trees map[string]control.Lower) *Daemon {
 	d := &Daemon{
 		Socket: filepath.Join(t.TempDir(), "cell.sock"),
 		trees:  trees,
-		pins:   map[string]control.Container{},
-		stop:   func() {},
+		pins:   map[string]control.Container{}, droplets: map[string]string{},
+		stop: func() {},
 	}
 	d.Restart(t)
 	t.Cleanup(func() { d.Stop() })
@@ -58,7 +61,7 @@ func (d *Daemon) Restart(t testing.TB) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- (&control.Server{Lowers: d, Reports: d, Asks: d}).Serve(ctx, l) }()
+	go func() { ended <- (&control.Server{Lowers: d, Reports: d, Asks: d, Calls: d.calls()}).Serve(ctx, l) }()
 	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -80,6 +83,13 @@ func (d *Daemon) Pins() []string {
 	return slices.Sorted(maps.Keys(d.pins))
 }
 
+// Droplet returns the digest that was said of a handle's droplet.
+func (d *Daemon) Droplet(handle string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.droplets[handle]
+}
+
 // Lower implements control.Lowers.
 func (d *Daemon) Lower(_ context.Context, r control.LowerRequest) (control.Lower, error) {
 	d.mu.Lock()
@@ -88,6 +98,7 @@ func (d *Daemon) Lower(_ context.Context, r control.LowerRequest) (control.Lower
 	if !ok {
 		return control.Lower{}, fmt.Errorf("%w: nothing is published under this name", control.ErrNotFound)
 	}
+	d.droplets[r.Handle] = r.Droplet
 	d.pins[r.Handle] = control.Container{
 		Handle: r.Handle, Ref: r.Ref, Tree: l.Tree, Version: l.Version, Since: time.Now().UTC(),
 	}
@@ -132,6 +143,24 @@ func (d *Daemon) MayPull(_ context.Context, r control.PullRequest) error {
 		return fmt.Errorf("%w: nobody may", control.ErrDenied)
 	}
 	return d.allow(r)
+}
+
+// Wished returns what a publisher would have been told of.
+func (d *Daemon) Wished() []control.WishRequest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.wished)
+}
+
+func (d *Daemon) calls() map[string]control.Call {
+	return map[string]control.Call{
+		control.CallWish: control.Handle(func(_ context.Context, r control.WishRequest) (struct{}, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.wished = append(d.wished, r)
+			return struct{}{}, nil
+		}),
+	}
 }
 
 // Status implements control.Reporter.

@@ -3,29 +3,26 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"time"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rootstock-cf/rootstock/inventory"
 	"github.com/rootstock-cf/rootstock/inventory/audit"
-	"github.com/rootstock-cf/rootstock/inventory/fleet"
+	"github.com/rootstock-cf/rootstock/inventory/files"
+	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher"
 )
 
 // auditFlags are those of rootstock audit.
 type auditFlags struct {
 	readFlags
-	file          string
-	cells         []string
-	cert, key, ca string
-	timeout       time.Duration
+	cellFlags
+	file  string
+	cells []string
 }
 
 func newAudit() *cobra.Command {
@@ -38,8 +35,7 @@ channels, which cells run containers on them, and which version to move to.
 
 A query is a name or a package URL and comparisons in the ecosystem's own order:
 'openssl < 3.0.2-0ubuntu1.18', 'pkg:npm/bcrypt >= 4, < 5.0.0'. --file reads
-advisories in the OSV format. --cells names files or URLs with what cells say of
-their containers.
+advisories in the OSV format. --cells names cells as rootstock fleet takes them.
 
 Exit code: 0 clean, 3 affected, 4 nothing affected found but not everything could
 be looked at; the summary says what.`,
@@ -50,13 +46,10 @@ be looked at; the summary says what.`,
 			return f.run(cmd, args)
 		},
 	}
-	f.add(cmd.Flags())
+	f.readFlags.add(cmd.Flags())
 	cmd.Flags().StringVar(&f.file, "file", "", "advisories in the OSV format, JSON")
 	cmd.Flags().StringSliceVar(&f.cells, "cells", nil, "file or URL of cells' containers; may be repeated")
-	cmd.Flags().StringVar(&f.cert, "cells-cert", "", "certificate, PEM, to show to cells")
-	cmd.Flags().StringVar(&f.key, "cells-key", "", "its key, PEM")
-	cmd.Flags().StringVar(&f.ca, "cells-ca", "", "authority, PEM, of the cells' certificates (default the system's)")
-	cmd.Flags().DurationVar(&f.timeout, "cells-timeout", 10*time.Second, "how long a cell may take to answer")
+	f.cellFlags.add(cmd.Flags(), "cells-")
 	required(cmd, "store")
 	return cmd
 }
@@ -66,15 +59,25 @@ func (f *auditFlags) run(cmd *cobra.Command, queries []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := f.client()
+	asker, err := f.asker()
 	if err != nil {
 		return err
 	}
-	trees, err := f.trees(cmd.Context())
+	reader, err := f.open(cmd.Context())
 	if err != nil {
 		return err
 	}
-	r := audit.Run(advisories, trees, fleet.Ask(cmd.Context(), client, f.cells))
+	defer reader.Close()
+	trees, err := publishedTrees(cmd.Context(), reader)
+	if err != nil {
+		return err
+	}
+	cells := asker.Ask(cmd.Context(), f.cells)
+	r := audit.Run(advisories, trees, cells)
+	of := treeFiles{reader: reader}
+	if err := r.AskOpened(cmd.Context(), cells, audit.Openings{Files: of.affected, Ask: asker.Opened}); err != nil {
+		return err
+	}
 	p := auditPrinter{cmd.OutOrStdout(), r, len(trees), skipped}
 	if f.json {
 		err = p.json()
@@ -115,39 +118,44 @@ func (f *auditFlags) advisories(cmd *cobra.Command, queries []string) (all []aud
 	return append(all, more...), skipped, nil
 }
 
-// client asks cells, with mutual TLS if so configured.
-func (f *auditFlags) client() (*http.Client, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if f.cert != "" || f.key != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, fmt.Errorf("--cells-cert and --cells-key: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	if f.ca != "" {
-		pem, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, fmt.Errorf("--cells-ca: %w", err)
-		}
-		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--cells-ca %s: no certificate in it", f.ca)
-		}
-	}
-	return &http.Client{Timeout: f.timeout, Transport: &http.Transport{TLSClientConfig: c, Proxy: http.ProxyFromEnvironment}}, nil
-}
-
-// trees reads what is published and what is noted of it.
-func (f *auditFlags) trees(ctx context.Context) ([]audit.Tree, error) {
+// open opens the repository's newest revision.
+func (f *auditFlags) open(ctx context.Context) (*publisher.Reader, error) {
 	st, err := openStore(f.store)
 	if err != nil {
 		return nil, err
 	}
-	r, err := publisher.OpenReader(ctx, st, f.temp)
-	if err != nil {
-		return nil, err
+	return publisher.OpenReader(ctx, st, f.temp)
+}
+
+// treeFiles knows what one tree at a time consists of.
+type treeFiles struct {
+	reader *publisher.Reader
+	id     string
+	tree   *files.Tree
+}
+
+// affected returns the contents of packages of a tree.
+func (x *treeFiles) affected(ctx context.Context, t *audit.Tree, hits []audit.Hit) (all []object.ContentID, err error) {
+	if x.id != t.ID {
+		entries, read, err := x.reader.Contents(ctx, t.ID)
+		if err != nil {
+			return nil, err
+		}
+		x.id, x.tree = t.ID, files.New(entries, read)
 	}
-	defer r.Close()
+	for i := range hits {
+		ids, err := x.tree.Of(&hits[i].Package)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ids...)
+	}
+	slices.SortFunc(all, func(a, b object.ContentID) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(all), nil
+}
+
+// publishedTrees reads what is published and what is noted of it.
+func publishedTrees(ctx context.Context, r *publisher.Reader) ([]audit.Tree, error) {
 	all, err := r.List(ctx)
 	if err != nil {
 		return nil, err

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/inventory"
 	"github.com/rootstock-cf/rootstock/inventory/audit"
+	"github.com/rootstock-cf/rootstock/inventory/fleet"
 )
 
 // The lines of `rootstock audit --json`.
@@ -27,6 +29,11 @@ type (
 		NotRead     []inventory.Gap `json:"not_read"`
 		Clean       []cleanLine     `json:"clean"`
 		Containers  []containerLine `json:"containers"`
+		Opened      []openedLine    `json:"opened"` // of other cells it is unknown
+	}
+	openedLine struct {
+		Cell     string `json:"cell"`
+		Contents int    `json:"contents"` // of the affected packages, that were opened there
 	}
 	packageLine struct {
 		PURL    string `json:"purl"`
@@ -45,6 +52,10 @@ type (
 		Handle string    `json:"handle"`
 		Ref    string    `json:"ref"`
 		Since  time.Time `json:"since"`
+
+		Version string `json:"version,omitempty"`
+		Droplet string `json:"droplet,omitempty"`
+		fleet.App
 	}
 	notNotedLine struct {
 		MessageType string   `json:"message_type"` // "not_noted"
@@ -135,7 +146,10 @@ func findingOf(f *audit.Finding) auditFindingLine {
 		MessageType: "finding", Advisory: f.Advisory.ID, Aliases: f.Advisory.Aliases, Affected: f.Affected(), Tree: f.Tree.ID,
 		Versions: names(f.Tree), Channels: channelsOf(f.Tree),
 		Packages: packagesOf(f.Hits), Unknown: packagesOf(f.Unknown), NotRead: append([]inventory.Gap{}, f.Gaps...),
-		Clean: []cleanLine{}, Containers: []containerLine{},
+		Clean: []cleanLine{}, Containers: []containerLine{}, Opened: []openedLine{},
+	}
+	for _, cell := range slices.Sorted(maps.Keys(f.Opened)) {
+		l.Opened = append(l.Opened, openedLine{cell, f.Opened[cell]})
 	}
 	for _, c := range f.Clean {
 		l.Clean = append(l.Clean, cleanLine{c.Name, c.Version})
@@ -155,7 +169,13 @@ func packagesOf(hits []audit.Hit) []packageLine {
 }
 
 func containerOf(c audit.Running) containerLine {
-	return containerLine{c.Cell, c.Handle, c.Ref.String(), c.Since}
+	return lineOf(c.Cell, &c.Container)
+}
+
+func lineOf(cell string, c *fleet.Container) containerLine {
+	return containerLine{
+		Cell: cell, Handle: c.Handle, Ref: c.Ref.String(), Since: c.Since, Version: c.Version, Droplet: c.Droplet, App: c.App,
+	}
 }
 
 func names(t *audit.Tree) []string {
@@ -258,6 +278,40 @@ func (p *auditPrinter) finding(f *audit.Finding) {
 		if n := len(handles) - most; n > 0 {
 			handles, more = handles[:most], fmt.Sprintf(" and %d more", n)
 		}
-		fmt.Fprintf(p.w, "  cell        %s: %s%s\n", shown(c), strings.Join(handles, ", "), more)
+		known := ""
+		if n, asked := f.Opened[c], f.Opened != nil; n > 0 {
+			known = fmt.Sprintf("; %d affected files were opened there", n)
+		} else if asked {
+			known = "; whether affected files were opened is unknown"
+		}
+		fmt.Fprintf(p.w, "  cell        %s: %s%s%s\n", shown(c), strings.Join(handles, ", "), more, known)
 	}
+	for _, app := range appsOf(f.Containers) {
+		fmt.Fprintf(p.w, "  app         %s\n", app)
+	}
+	for _, d := range dropletsOf(f.Containers) {
+		fmt.Fprintf(p.w, "  droplet     %s\n", shown(d))
+	}
+}
+
+// appsOf names the apps of containers, each once.
+func appsOf(containers []audit.Running) []string {
+	by := map[string]string{}
+	for i := range containers {
+		if a := &containers[i].App; a.GUID != "" {
+			by[a.GUID] = appText(a)
+		}
+	}
+	return slices.Sorted(maps.Values(by))
+}
+
+// dropletsOf lists the droplets of containers, each once.
+func dropletsOf(containers []audit.Running) []string {
+	by := map[string]bool{}
+	for i := range containers {
+		if d := containers[i].Droplet; d != "" {
+			by[d] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(by))
 }

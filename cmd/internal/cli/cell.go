@@ -44,6 +44,8 @@ func NewCell() *cobra.Command {
 		newProxies(),
 		newCellExplain(),
 		newDrain(),
+		newReport(),
+		newDiskFree(),
 		newFetchLayer(),
 	)
 	return cmd

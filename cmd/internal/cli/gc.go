@@ -19,21 +19,23 @@ type gcFlags struct {
 	keepRevisions           int
 	keepFor, grace          time.Duration
 	leases, publicKeys      []string
+	cells                   cellFlags
 	dryRun, asJSON, verbose bool
 }
 
 func newGC() *cobra.Command {
 	var f gcFlags
 	cmd := &cobra.Command{
-		Use:   "gc --store STORE (--keys DIR | --key FILE.pub) --leases FILE",
+		Use:   "gc --store STORE (--keys DIR | --key FILE.pub) --leases FILE|fleet:CELLS",
 		Short: "Delete what no kept revision and no container needs",
 		Long: `Delete every object that no kept revision refers to. Kept are the newest
 revision, all that have a tag, those that were the newest at any time within
 --keep-for or --grace, the newest --keep-revisions, and what containers run.
 
 What containers run is read from FILE, a JSON object per line with "catalog" (a
-hash) or "tree" (a tree id), as cells report it. Without such a file gc refuses,
-unless --grace states a time longer than any container lives.
+hash) or "tree" (a tree id), or asked of cells: fleet: and what rootstock fleet
+takes as --cells. Without leases, or if a cell does not answer, gc refuses, unless
+--grace states a time longer than any container lives.
 
 On a replica nothing is signed, and --key, the public key, stands for --keys.`,
 		Args: cobra.NoArgs,
@@ -46,7 +48,8 @@ On a replica nothing is signed, and --key, the public key, stands for --keys.`,
 	fl.IntVar(&f.keepRevisions, "keep-revisions", 1, "how many of the newest revisions stay, whatever their age")
 	fl.DurationVar(&f.keepFor, "keep-for", gc.DefaultKeepFor, "for how long a revision stays after a newer one came")
 	fl.DurationVar(&f.grace, "grace", gc.DefaultGrace, "for how long anything new is left alone; without --leases, longer than any container lives")
-	fl.StringArrayVar(&f.leases, "leases", nil, "FILE of what containers run; may be repeated")
+	fl.StringArrayVar(&f.leases, "leases", nil, "FILE of what containers run, or fleet:FILE|URL,… of cells to ask; may be repeated")
+	f.cells.add(fl, "cells-")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "delete nothing, say what would be deleted")
 	fl.StringVar(&f.log, "deletion-log", "", "FILE to which the name of each deleted object is appended")
 	fl.StringVar(&f.temp, "tmp", "", "directory for sorted names (default the system's)")
@@ -88,10 +91,12 @@ func (f gcFlags) run(cmd *cobra.Command) (err error) {
 	if len(f.leases) == 0 && !cmd.Flags().Changed("grace") {
 		o.Grace = 0 // a default does not know how long containers live
 	}
-	for _, file := range f.leases {
-		if o.Leases, err = readLeases(o.Leases, file, name); err != nil {
-			return err
-		}
+	sources := leaseSources{
+		cells: &f.cells, repository: name, warn: cmd.ErrOrStderr(),
+		blind: cmd.Flags().Changed("grace") && f.grace >= gc.MinBlindGrace,
+	}
+	if o.Leases, err = sources.read(cmd.Context(), f.leases); err != nil {
+		return err
 	}
 	if f.log != "" {
 		log, err := os.OpenFile(f.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644) // #nosec G302,G304 -- the operator's log
@@ -108,26 +113,6 @@ func (f gcFlags) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	return f.print(cmd, r)
-}
-
-// readLeases adds the leases in a file to those of others, if there are any.
-func readLeases(l *gc.Leases, file, repository string) (*gc.Leases, error) {
-	in, err := os.Open(file) // #nosec G304 -- the operator's file
-	if err != nil {
-		return nil, fmt.Errorf("--leases: %w", err)
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("--leases: %w", err)
-	}
-	if l == nil {
-		l = gc.NewLeases(info.ModTime())
-	}
-	if err := l.Read(in, repository, info.ModTime()); err != nil {
-		return nil, fmt.Errorf("--leases %s: %w", file, err)
-	}
-	return l, nil
 }
 
 // collected is the line of `rootstock gc --json`.

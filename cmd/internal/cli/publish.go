@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rootstock-cf/rootstock/publisher"
+	"github.com/rootstock-cf/rootstock/publisher/seen"
 	"github.com/rootstock-cf/rootstock/publisher/source"
 	"github.com/rootstock-cf/rootstock/reference"
 )
@@ -23,6 +25,15 @@ type publishFlags struct {
 	index   string
 	workers int
 	quiet   bool
+	verify  bool
+}
+
+// seen is what earlier runs found sources to hold.
+func (f *publishFlags) seen() *seen.Dir {
+	if f.index == "" {
+		return nil
+	}
+	return seen.Open(filepath.Join(f.index, ".seen"), seen.Options{Forget: f.verify})
 }
 
 func newPublish() *cobra.Command {
@@ -35,55 +46,76 @@ func newPublish() *cobra.Command {
 			return misuse(cmd, "say what to publish: rootfs NAME VERSION FILE, image SOURCE, buildpack NAME VERSION FILE, or dir NAME VERSION DIR")
 		},
 	}
-	p := cmd.PersistentFlags()
-	f.add(p)
-	p.StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored; safe to delete; empty for none")
-	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
-	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
+	f.addPublish(cmd.PersistentFlags())
 	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
 	cmd.AddCommand(newPublishBuildpack(&f), newPublishDir(&f))
 	return cmd
 }
 
+func (f *publishFlags) addPublish(p *pflag.FlagSet) {
+	f.add(p)
+	p.StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored; safe to delete; empty for none")
+	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
+	p.BoolVar(&f.verify, "verify-source", false, "read and hash the source even where it seems unchanged since it was last published")
+	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
+}
+
 func newPublishImage(f *publishFlags) *cobra.Command {
-	var o source.Options
-	var passwordStdin bool
+	var i imageFlags
 	var as string
+	var all bool
 	cmd := &cobra.Command{
 		Use:   "image SOURCE",
-		Short: "Publish an image: docker://HOST/REPO:TAG, oci:DIR:REF, oci-archive:FILE, docker-archive:FILE",
+		Short: "Publish an image: docker://HOST/REPO:TAG, oci:DIR:REF, oci:FILE:REF, docker-archive:FILE:REF",
 		Args:  exactArgs("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if passwordStdin {
-				if o.Username == "" {
-					return misuse(cmd, "--password-stdin needs --username")
-				}
-				line, err := readPassword(cmd.InOrStdin())
-				if err != nil {
+			o, err := i.options(cmd, f)
+			if err != nil {
+				return err
+			}
+			if !all {
+				return f.image(cmd, args[0], as, "", o)
+			}
+			if cmd.Flags().Changed("platform") {
+				return misuse(cmd, "--platform and --all-platforms exclude each other")
+			}
+			platforms, err := source.Platforms(cmd.Context(), args[0], o)
+			if err != nil {
+				return fmt.Errorf("publish: %w", err)
+			}
+			for _, o.Platform = range platforms {
+				if err := f.image(cmd, args[0], as, "-"+strings.ReplaceAll(o.Platform, "/", "-"), o); err != nil {
 					return err
 				}
-				o.Password = line
 			}
-			o.TempDir = f.temp
-			src, err := source.OpenImage(cmd.Context(), args[0], o)
-			if err != nil {
-				return fmt.Errorf("publish %s: %w", args[0], err)
-			}
-			defer src.Close()
-			ref, err := imageReference(src, as)
-			if err != nil {
-				return misuse(cmd, "%w", err)
-			}
-			return f.run(cmd, publisher.Job{Reference: ref, Source: src})
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&as, "as", "", "publish under this name, REGISTRY/REPOSITORY:TAG, instead of the source's own")
-	cmd.Flags().StringVar(&o.Platform, "platform", "linux/amd64", "which image of a multi-platform index: OS/ARCH[/VARIANT]")
-	cmd.Flags().StringVar(&o.Username, "username", "", "for the registry (default: docker's and podman's own configuration)")
-	cmd.Flags().BoolVar(&passwordStdin, "password-stdin", false, "read the registry's password from standard input")
-	cmd.Flags().StringSliceVar(&o.PlainHTTP, "plain-http", nil, "HOST[:PORT] of a registry that may be spoken to without TLS")
+	cmd.Flags().BoolVar(&all, "all-platforms", false, "publish each image of an index, as TAG-OS-ARCH[-VARIANT]")
+	i.add(cmd.Flags())
 	required(cmd, "store", "keys")
 	return cmd
+}
+
+// image publishes one image, with suffix behind its tag.
+func (f *publishFlags) image(cmd *cobra.Command, spec, as, suffix string, o source.Options) error {
+	src, err := source.OpenImage(cmd.Context(), spec, o)
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", spec, err)
+	}
+	defer src.Close()
+	ref, err := imageReference(src, as)
+	if err != nil {
+		return misuse(cmd, "%w", err)
+	}
+	if suffix != "" && !strings.Contains(ref.Version, ":") { // a digest is of one platform by itself
+		ref.Version += suffix
+		if err := ref.Validate(); err != nil {
+			return misuse(cmd, "%w", err)
+		}
+	}
+	return f.run(cmd, publisher.Job{Reference: ref, Source: src})
 }
 
 // imageReference is the name an image gets: its own, or the one asked for.
@@ -104,14 +136,6 @@ func imageReference(src *source.Source, as string) (reference.Reference, error) 
 		return ref, errors.New("this source does not say what the image is called: give --as REGISTRY/REPOSITORY:TAG")
 	}
 	return ref, ref.Validate()
-}
-
-func readPassword(r io.Reader) (string, error) {
-	b, err := io.ReadAll(io.LimitReader(r, 64<<10))
-	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
-	}
-	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
 // softLimit is where the garbage collector begins to work harder, in bytes. What
@@ -154,7 +178,7 @@ func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.IndexDir, o.Workers = f.index, f.workers
+	o.IndexDir, o.Workers, o.Seen, o.VerifySource = f.index, f.workers, f.seen(), f.verify
 	return publisher.Open(ctx, o)
 }
 

@@ -11,25 +11,34 @@ import (
 )
 
 func newPublishRootfs(f *publishFlags) *cobra.Command {
+	var i imageFlags
 	var receipt string
 	cmd := &cobra.Command{
-		Use:   "rootfs [NAME VERSION] FILE",
-		Short: "Publish a root file system tarball (.tar, .tar.gz, .tar.zst, .tar.xz)",
+		Use:   "rootfs [NAME VERSION] FILE | NAME VERSION IMAGE",
+		Short: "Publish a root file system: a tarball (.tar, .tar.gz, .tar.zst, .tar.xz) or an image, such as a CNB run image",
 		Long: `Publish a root file system tarball: plain, or compressed with gzip, zstd or
 xz, whatever its name ends in. Without NAME and VERSION, the version is what
 /etc/stack-version in it says, and the name what its file is called by:
 cflinuxfs4 for cflinuxfs4-1.97.0.tar.gz. The receipt that cflinuxfs's makers put
 beside it (receipt.cflinuxfs4.x86_64 beside cflinuxfs4.x86_64.tar.gz) is taken
-along.`,
+along. An image is written as for publish image, and needs NAME and VERSION.`,
 		Args: namedOrNot("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, file := cmd.Context(), args[len(args)-1]
-			src, err := source.OpenRootfs(ctx, file, source.Options{TempDir: f.temp})
+			o, err := i.options(cmd, f)
+			if err != nil {
+				return err
+			}
+			open, image := source.OpenRootfs, source.IsImage(file)
+			if image {
+				open = source.OpenImage
+			}
+			src, err := open(ctx, file, o)
 			if err != nil {
 				return fmt.Errorf("publish rootfs: %w", err)
 			}
 			defer src.Close()
-			if len(args) == 1 {
+			if len(args) == 1 && !image {
 				if err := src.StackVersion(ctx, file); err != nil {
 					return err
 				}
@@ -38,7 +47,7 @@ along.`,
 			if err != nil {
 				return err
 			}
-			if receipt == "" {
+			if receipt == "" && !image {
 				receipt = source.FindReceipt(file)
 			}
 			if receipt != "" {
@@ -50,6 +59,7 @@ along.`,
 			return f.run(cmd, publisher.Job{Reference: ref, Source: src})
 		},
 	}
+	i.add(cmd.Flags())
 	cmd.Flags().StringVar(&receipt, "receipt", "", "list of packages to keep with it (default: the one beside FILE, if any)")
 	required(cmd, "store", "keys")
 	return cmd

@@ -1,0 +1,337 @@
+package bosh_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/rootfsprovider"
+)
+
+const (
+	plugin = "/var/vcap/packages/rootstock/bin/rootstock-plugin"
+	shown  = "/var/vcap/data/rootstock-mounts/cvmfs/" + repository
+)
+
+// grootfs stands for that of garden-runc-release: it notes how it is called,
+// and answers create as grootfs does.
+const grootfs = `#!/bin/sh
+echo "$@" >>/var/vcap/data/grootfs.calls
+case "$*" in *" create "*) echo '{"ociVersion":"1.0.2","root":{"path":"/var/vcap/data/grootfs/rootfs"}}';; esac
+`
+
+// The release on one machine, as BOSH would run it: a stratum 0, a cell that
+// mounts it by the link, containers through the rendered plugin's
+// configurations, a daemon that dies, a drain, a stop.
+func TestDeployment(t *testing.T) {
+	compile(t)
+	installBPM(t)
+	// Where with-devices goes with cgroup v2.
+	t.Cleanup(func() { os.Remove("/sys/fs/cgroup/rootstock-cell") })
+	cellJob, gardenJob := cellJob(t), gardenJob()
+	merge(cellJob.properties, m{"refresh": "1s"})
+	merge(gardenJob.properties, m{"stacks": m{"hello": "cvmfs://" + repository + "/rootfs/hello"}})
+
+	// The server, and something to serve.
+	deploy(t, cellJob.link)
+	publish(t)
+
+	// The cell.
+	deploy(t, cellJob)
+	if _, err := os.Stat(shown + "/rootfs/hello/1/inside"); err != nil {
+		t.Fatalf("outside bpm's container: %v\n%s", err, logs("rootstock-cell"))
+	}
+	s := status(t)
+	t.Logf("the cell's tier is %s: %s", s.Tier, s.TierReason)
+	if strings.Contains(s.TierReason, "not permitted") {
+		t.Errorf("devices are forbidden in bpm's container: %s", s.TierReason)
+	}
+
+	// What Garden calls.
+	write(t, "/var/vcap/packages/grootfs/bin/grootfs", grootfs, 0o755)
+	write(t, "/var/vcap/packages/garden-idmapper/bin/maximus", "#!/bin/sh\necho 4294967294\n", 0o755)
+	deploy(t, gardenJob)
+	fallbackIsReady(t)
+	for _, c := range []struct{ kind, uri string }{
+		{"privileged", "cvmfs://" + repository + "/rootfs/hello@1"},
+		{"unprivileged", "/var/vcap/data/rootfses/hello.tar"},
+	} {
+		create(t, c.kind, c.uri).run(t)
+	}
+	if spec := create(t, "unprivileged", "docker:///library/busybox"); spec.root != "/var/vcap/data/grootfs/rootfs" {
+		t.Errorf("an image that is not published got %s", spec.root)
+	}
+
+	crash(t)
+	drains(t)
+	for _, handle := range []string{"unprivileged", "privileged", "unprivileged-docker"} {
+		call(t, strings.TrimSuffix(handle, "-docker"), "delete", handle)
+	}
+	monit(t, "rootstock-cell", "stop")
+	monit(t, "rootstock-stratum0", "stop")
+	// bpm's own, and once.
+	if left := mounts(t, "/var/vcap/data/rootstock-"); len(left) != 1 || left[0] != "/var/vcap/data/rootstock-mounts" {
+		t.Errorf("mounted after the stop: %v", left)
+	}
+	restart(t, cellJob)
+}
+
+// publish publishes a root file system with the job's own command.
+func publish(t *testing.T) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "inside")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "../../cmd/rootstock-plugin/testdata/inside")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []tar.Header{
+		{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./etc/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./etc/file", Mode: 0o644},
+		{Name: "./home/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./home/vcap/", Typeflag: tar.TypeDir, Mode: 0o755, Uid: vcap, Gid: vcap},
+		{Name: "./proc/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./inside", Mode: 0o755},
+	} {
+		var text string
+		switch h.Name {
+		case "./etc/file":
+			text = "as published"
+		case "./inside":
+			text = read(t, program)
+		}
+		h.Size = int64(len(text))
+		must(t, w.WriteHeader(&h))
+		_, err := w.Write([]byte(text))
+		must(t, err)
+	}
+	must(t, w.Close())
+	write(t, "/var/vcap/data/hello.tar", b.String(), 0o644)
+	command(t, "/var/vcap/jobs/rootstock-stratum0/bin/rootstock", "publish", "rootfs", "hello", "1", "/var/vcap/data/hello.tar")
+	if said := command(t, "/var/vcap/jobs/rootstock-stratum0/bin/rootstock", "ls"); !strings.Contains(said, "hello") {
+		t.Errorf("ls says %q", said)
+	}
+	var st unix.Stat_t
+	must(t, unix.Stat("/var/vcap/store/rootstock-stratum0/"+repository+"/.cvmfspublished", &st))
+	if st.Uid != vcap {
+		t.Errorf("what was published belongs to user %d: the server could not change it", st.Uid)
+	}
+}
+
+func status(t *testing.T) (s cell.Status) {
+	t.Helper()
+	text := command(t, "/var/vcap/packages/rootstock/bin/rootstock-cell", "status", "--json", "--socket", "/var/vcap/data/rootstock-cell/cell.sock")
+	must(t, json.Unmarshal([]byte(text), &s))
+	return s
+}
+
+// fallbackIsReady looks how grootfs was made ready: each store once, the one of
+// unprivileged containers with Guardian's mapping.
+func fallbackIsReady(t *testing.T) {
+	t.Helper()
+	const config = "--config /var/vcap/jobs/garden/config/"
+	var calls []string
+	for line := range strings.Lines(read(t, "/var/vcap/data/grootfs.calls")) {
+		if !strings.Contains(line, " delete ") {
+			calls = append(calls, strings.TrimSpace(line))
+		}
+	}
+	want := []string{
+		config + "grootfs_config.yml init-store --uid-mapping 0:4294967294:1 --uid-mapping 1:1:4294967293 --gid-mapping 0:4294967294:1 --gid-mapping 1:1:4294967293",
+		config + "grootfs_config.yml generate-volume-size-metadata",
+		config + "privileged_grootfs_config.yml init-store",
+		config + "privileged_grootfs_config.yml generate-volume-size-metadata",
+	}
+	if strings.Join(calls, "\n") != strings.Join(want, "\n") {
+		t.Errorf("grootfs was called with\n%s\nwant\n%s", strings.Join(calls, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// call is a call of Garden's.
+func call(t *testing.T, kind string, args ...string) string {
+	t.Helper()
+	out, errs, err := bounded(t, time.Minute, append([]string{plugin, "--config", "/var/vcap/jobs/rootstock-garden/config/" + kind + ".json"}, args...)...)
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s%s%s", kind, args, err, out, errs, logs("rootstock-cell"))
+	}
+	return out
+}
+
+// made is a container's root.
+type made struct {
+	kind, handle, root string
+}
+
+func create(t *testing.T, kind, uri string) made {
+	t.Helper()
+	handle := kind
+	if strings.HasPrefix(uri, "docker:") {
+		handle += "-docker"
+	}
+	var doc struct{ Root struct{ Path string } }
+	must(t, json.Unmarshal([]byte(call(t, kind, "create", uri, handle)), &doc))
+	return made{kind, handle, doc.Root.Path}
+}
+
+// run starts the container with runc and a configuration like gdn's.
+func (c made) run(t *testing.T) {
+	t.Helper()
+	caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID"}
+	spec := specs.Spec{
+		Version: "1.0.2", Root: &specs.Root{Path: c.root}, Hostname: c.handle,
+		Process: &specs.Process{
+			Args: []string{"/inside"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+		},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc"},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "mode=755"}},
+			{Destination: "/etc/hosts", Type: "bind", Source: "/etc/hosts", Options: []string{"bind", "ro"}},
+		},
+		Linux: &specs.Linux{
+			CgroupsPath: cgroup(c.handle),
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+			},
+		},
+	}
+	conf, err := rootfsprovider.ReadConfig("/var/vcap/jobs/rootstock-garden/config/" + c.kind + ".json")
+	must(t, err)
+	for _, r := range conf.UIDMaps {
+		ids := specs.LinuxIDMapping{ContainerID: r.Container, HostID: r.Host, Size: r.Size}
+		spec.Linux.UIDMappings = append(spec.Linux.UIDMappings, ids)
+		spec.Linux.GIDMappings = append(spec.Linux.GIDMappings, ids)
+	}
+	if len(conf.UIDMaps) > 0 {
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	}
+	text, err := json.Marshal(spec)
+	must(t, err)
+	bundle := filepath.Join("/var/vcap/data/garden/depot", c.handle)
+	write(t, filepath.Join(bundle, "config.json"), string(text), 0o644)
+	out, errs, err := bounded(t, time.Minute, "runc", "--root", bundle+"/state", "run", "--bundle", bundle, c.handle)
+	if err != nil {
+		t.Fatalf("runc: %v\n%s%s%s", err, errs, out, logs("rootstock-cell"))
+	}
+	var r struct {
+		UID   int
+		Files map[string]struct {
+			UID  uint32
+			Text string
+		}
+		Wrote string
+	}
+	must(t, json.Unmarshal([]byte(out), &r))
+	if r.UID != 0 || r.Wrote != "" || r.Files["/etc/file"].Text != "as published" || r.Files["/home/vcap"].UID != vcap {
+		t.Errorf("in the %s container: %s", c.kind, out)
+	}
+}
+
+// crash kills the daemon, which has to be back after what monit does then.
+func crash(t *testing.T) {
+	t.Helper()
+	before := status(t).WorkerPID
+	command(t, "kill", "-KILL", strings.TrimSpace(read(t, "/var/vcap/sys/run/bpm/rootstock-cell/rootstock-cell.pid")))
+	deadline := time.Now().Add(time.Minute)
+	for {
+		var st unix.Statfs_t // the kernel has to ask the daemon
+		if err := unix.Statfs(shown, &st); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d was killed, and its mount still answers", before)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	monit(t, "rootstock-cell", "start")
+	script(t, "rootstock-cell", "post-start", postStartLimit)
+	if _, err := os.Stat(shown + "/rootfs/hello/1/inside"); err != nil {
+		t.Errorf("after the restart: %v\n%s", err, logs("rootstock-cell"))
+	}
+	if said := logs("rootstock-cell"); !strings.Contains(said, "removed "+shown+", whose daemon had died") {
+		t.Errorf("the dead mount was not removed:\n%s", said)
+	}
+}
+
+// drains looks that drain waits for rep, and for containers, but for neither
+// longer than it may, and that it says the one number that BOSH reads.
+func drains(t *testing.T) {
+	t.Helper()
+	sleep, err := exec.LookPath("sleep")
+	must(t, err)
+	write(t, "/var/vcap/data/rep", read(t, sleep), 0o755)
+	start := func(seconds string) *exec.Cmd {
+		rep := exec.Command("/var/vcap/data/rep", seconds)
+		must(t, rep.Start())
+		return rep
+	}
+	drain := func() {
+		t.Helper()
+		if said := script(t, "rootstock-cell", "drain", drainLimit); said != "0\n" {
+			t.Errorf("drain said %q", said)
+		}
+	}
+
+	// rep goes in time; containers, of which there are two, do not.
+	write(t, "/var/vcap/jobs/rootstock-cell/config/job.yml", "drain_timeout: 4\n", 0o640)
+	rep := start("1.5")
+	ended := make(chan error, 1)
+	go func() { ended <- rep.Wait() }()
+	drain()
+	select {
+	case <-ended:
+	case <-time.After(100 * time.Millisecond):
+		t.Error("drain did not wait for rep")
+	}
+	log := read(t, "/var/vcap/sys/log/rootstock-cell/drain.log")
+	if !strings.Contains(log, "containers are left") || !status(t).Draining {
+		t.Errorf("draining with two containers: %v\n%s", status(t).Draining, log)
+	}
+
+	// rep does not go.
+	write(t, "/var/vcap/jobs/rootstock-cell/config/job.yml", "drain_timeout: 1\n", 0o640)
+	rep = start("600")
+	drain()
+	must(t, rep.Process.Kill())
+	rep.Wait()
+	if log := read(t, "/var/vcap/sys/log/rootstock-cell/drain.log"); !strings.Contains(log, "rep is still there after 1 s") {
+		t.Error(log)
+	}
+}
+
+// restart starts what was stopped, once more without its directories, as after
+// the VM was made anew, and with the daemon not there drains it.
+func restart(t *testing.T, job *instance) {
+	t.Helper()
+	if said := script(t, "rootstock-cell", "drain", drainLimit); said != "0\n" {
+		t.Errorf("drain of a daemon that does not run said %q", said)
+	}
+	must(t, unix.Unmount("/var/vcap/data/rootstock-mounts", 0))
+	must(t, os.RemoveAll("/var/vcap/data/rootstock-mounts"))
+	must(t, os.RemoveAll("/var/vcap/data/rootstock-cell"))
+	// The release key was made anew, too: both count until the next deploy.
+	again := key(t, "release again")
+	merge(job.link.properties, m{"release_key": m{"certificate": again.certificate, "private_key": again.private}})
+	deploy(t, job.link)
+	if said := logs("rootstock-stratum0"); strings.Contains(said, "no cell will take") {
+		t.Error(said)
+	}
+	deploy(t, job)
+	if s := status(t); len(s.Repositories) != 1 || s.Repositories[0].Untrusted != "" {
+		t.Errorf("after a change of the release key: %+v", s)
+	}
+	monit(t, "rootstock-cell", "stop")
+	monit(t, "rootstock-stratum0", "stop")
+}

@@ -1,0 +1,90 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/sha1" // #nosec G505 -- what the format has
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"unicode/utf16"
+)
+
+const (
+	javaStore = "/etc/ssl/certs/java/cacerts"
+	// javaPassword is the one that every Java knows; it guards nothing.
+	javaPassword = "changeit"
+
+	javaMagic   = 0xfeedfeed // JKS
+	javaVersion = 2
+	javaHeader  = 12 // bytes: magic, version, number of entries
+	javaCert    = 2  // an entry that is a trusted certificate
+	maxJava     = 32 << 20
+)
+
+// installJava adds the certificates to the keystore that Debian's
+// ca-certificates-java keeps, if the tree has it in the form it is kept in:
+// JKS, sealed with the usual password. Any other is left as it is, for it has
+// its own owner, and so is a tree without.
+func (s Set) installJava(t *tree) error {
+	name, err := t.resolve(javaStore)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	have, err := t.read(name, maxJava)
+	if err != nil {
+		return err
+	}
+	text, ok := s.addJava(have)
+	if !ok {
+		return nil
+	}
+	return t.write(name, text)
+}
+
+// addJava returns the keystore with the certificates in it. ok is false if it
+// is none that can be added to.
+func (s Set) addJava(store []byte) (text []byte, ok bool) {
+	end := len(store) - sha1.Size
+	if end < javaHeader || binary.BigEndian.Uint32(store) != javaMagic || binary.BigEndian.Uint32(store[4:]) != javaVersion {
+		return nil, false
+	}
+	if sum := sealJava(store[:end]); !bytes.Equal(sum, store[end:]) {
+		return nil, false
+	}
+	out := bytes.Clone(store[:end])
+	n := binary.BigEndian.Uint32(out[8:])
+	for _, c := range s.certs {
+		alias := utf(c.name())
+		if bytes.Contains(store, alias) {
+			continue
+		}
+		out = binary.BigEndian.AppendUint32(out, javaCert)
+		out = append(out, alias...)
+		out = binary.BigEndian.AppendUint64(out, 0) // when it was added: the same bytes every time
+		out = append(out, utf("X.509")...)
+		out = binary.BigEndian.AppendUint32(out, uint32(len(c.raw))) // #nosec G115 -- bounded by Parse's caller
+		out = append(out, c.raw...)
+		n++
+	}
+	binary.BigEndian.PutUint32(out[8:], n)
+	return append(out, sealJava(out)...), true
+}
+
+// sealJava is what stands at the end of a JKS.
+func sealJava(text []byte) []byte {
+	h := sha1.New() // #nosec G401 -- likewise
+	for _, u := range utf16.Encode([]rune(javaPassword)) {
+		h.Write([]byte{byte(u >> 8), byte(u)}) //nolint:errcheck // a hash takes everything
+	}
+	h.Write([]byte("Mighty Aphrodite")) //nolint:errcheck // likewise
+	h.Write(text)                       //nolint:errcheck // likewise
+	return h.Sum(nil)
+}
+
+// utf is a string as java.io.DataOutput has it, for ASCII.
+func utf(s string) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...) // #nosec G115 -- names of ours
+}
