@@ -44,12 +44,17 @@ func (c *Cache) load() error {
 	}
 	slices.SortFunc(list, func(a, b *found) int { return cmp.Compare(a.used, b.used) })
 	for _, f := range list {
-		if !clean && suspect(time.Unix(0, f.file.mtime), at) && !c.sound(f) {
+		if !clean && !c.o.Continued && suspect(time.Unix(0, f.file.mtime), at) && !c.sound(f) {
 			c.stats.Discarded++
 			c.unlinkAll(f.entry)
 			continue
 		}
 		c.index.add(f.entry)
+	}
+	if c.o.Continued && !clean && !at.IsZero() {
+		// What is younger is still not on the disk for good.
+		c.sync = syncPoint{at: at, stored: true}
+		return nil
 	}
 	return c.setSyncPoint(c.o.Clock())
 }
