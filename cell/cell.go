@@ -27,6 +27,7 @@ import (
 	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/cell/opened"
 	"github.com/rootstock-cf/rootstock/cell/registry"
+	"github.com/rootstock-cf/rootstock/cell/startup"
 	"github.com/rootstock-cf/rootstock/cell/wish"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
@@ -68,6 +69,14 @@ type Options struct {
 	// ScrubRate is how many bytes per second of the cache are read in the
 	// background to find damage; 0 for none.
 	ScrubRate int64
+	// FillRate is how many bytes per second of what trees in use lack are
+	// fetched before anybody asks, beginning FillDelay (30 s) after a tree
+	// came into use; 0 for none. It needs the image tier.
+	FillRate  int64
+	FillDelay time.Duration
+	// ProfileWindow is how long after a container is made it is recorded
+	// what it opens; 30 s.
+	ProfileWindow time.Duration
 	// Grace is how long after a whitelist ran out its repository may still be
 	// started offline, and its trees be made ready for new containers.
 	Grace time.Duration
@@ -128,6 +137,8 @@ type Cell struct {
 	apps  apps
 	// opened notes which contents the kernel asked for.
 	opened *opened.Notes
+	// profiles records what containers open when they start.
+	profiles *startup.Recorder
 
 	holder  *holder.Client // nil without
 	since   time.Time
@@ -193,6 +204,9 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 		return nil, err
 	}
 	if c.opened, err = openNotes(c.cache, o.Log); err != nil {
+		return nil, err
+	}
+	if c.profiles, err = c.openProfiles(); err != nil {
 		return nil, err
 	}
 	if err = c.chooseTier(ctx); err != nil {
@@ -390,6 +404,9 @@ func (c *Cell) close() {
 	// finds it.
 	for _, m := range append(c.mounted(), c.ended...) {
 		m.repo.Close()
+	}
+	if c.profiles != nil {
+		c.profiles.Close()
 	}
 	if c.opened != nil {
 		if err := c.opened.Close(); err != nil {

@@ -30,7 +30,8 @@ type Fleet struct {
 }
 
 // FleetHandler answers GET /containers with the cell's report and POST /opened
-// with those of the contents asked about that were ever opened here.
+// with those of the contents asked about that were ever opened here, and GET
+// /profiles with what was recorded of containers' starts.
 func (c *Cell) FleetHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+fleet.ContainersRoute, func(w http.ResponseWriter, r *http.Request) {
@@ -47,6 +48,7 @@ func (c *Cell) FleetHandler() http.Handler {
 		}
 		c.reply(w, fleet.ContentsOf(c.openedOf(ids)), nil)
 	})
+	mux.HandleFunc("GET "+ProfilesRoute, c.serveProfiles)
 	return mux
 }
 

@@ -30,23 +30,26 @@ const (
 	CallDrain   = "drain"
 	CallReport  = "report"
 	CallDisk    = "disk"
+	// CallProfiles answers a profile.Document as each line of progress.
+	CallProfiles = "profiles"
 )
 
 func (c *Cell) calls() map[string]control.Call {
 	return map[string]control.Call{
-		CallRefresh: control.Handle(func(ctx context.Context, p Names) ([]Refreshed, error) { return c.Refresh(ctx, p.Names...) }),
-		CallEvict:   control.Handle(c.evict),
-		CallPin:     control.Handle(c.pin),
-		CallUnpin:   control.Handle(c.unpin),
-		CallPins:    control.Handle(func(context.Context, struct{}) ([]FixedPin, error) { return c.fixed.list(), nil }),
-		CallWarm:    control.HandleLong(c.warm),
-		CallScrub:   control.HandleLong(c.scrub),
-		CallNetwork: control.Handle(c.network),
-		CallExplain: control.Handle(c.explain),
-		CallDrain:   control.HandleLong(c.drain),
-		CallRestart: control.Handle(c.startAgain),
-		CallReport:  control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
-		CallDisk:    control.Handle(c.disk),
+		CallRefresh:  control.Handle(func(ctx context.Context, p Names) ([]Refreshed, error) { return c.Refresh(ctx, p.Names...) }),
+		CallEvict:    control.Handle(c.evict),
+		CallPin:      control.Handle(c.pin),
+		CallUnpin:    control.Handle(c.unpin),
+		CallPins:     control.Handle(func(context.Context, struct{}) ([]FixedPin, error) { return c.fixed.list(), nil }),
+		CallWarm:     control.HandleLong(c.warm),
+		CallScrub:    control.HandleLong(c.scrub),
+		CallNetwork:  control.Handle(c.network),
+		CallExplain:  control.Handle(c.explain),
+		CallDrain:    control.HandleLong(c.drain),
+		CallRestart:  control.Handle(c.startAgain),
+		CallReport:   control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
+		CallDisk:     control.Handle(c.disk),
+		CallProfiles: control.HandleLong(c.recorded),
 	}
 }
 

@@ -47,6 +47,7 @@ type file struct {
 	Tier         string       `yaml:"tier"`
 	Run          string       `yaml:"run"`
 	Scrub        size         `yaml:"scrub"`
+	Fill         size         `yaml:"fill"`
 	Grace        duration     `yaml:"grace"`
 	Refresh      duration     `yaml:"refresh"`
 	Timeout      duration     `yaml:"timeout"`
@@ -94,7 +95,7 @@ func Load(path string) (cell.Options, error) {
 		return cell.Options{}, err
 	}
 	// Defaults are what the document does not override.
-	f := file{Socket: control.DefaultSocket, Metrics: cell.DefaultMetrics, Scrub: 4 << 20}
+	f := file{Socket: control.DefaultSocket, Metrics: cell.DefaultMetrics, Scrub: 4 << 20, Fill: 8 << 20}
 	d := yaml.NewDecoder(bytes.NewReader(raw))
 	d.KnownFields(true)
 	if err := d.Decode(&f); err != nil {
@@ -166,7 +167,7 @@ func (c *checker) path(p string) string {
 func (c *checker) options(f *file) cell.Options {
 	o := cell.Options{
 		CacheDir: c.path(f.Cache), Quota: int64(f.Quota), Socket: c.path(f.Socket), Metrics: f.Metrics,
-		Holder: c.path(f.Holder), Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
+		Holder: c.path(f.Holder), Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), FillRate: int64(f.Fill), Grace: time.Duration(f.Grace),
 	}
 	if f.Cache == "" {
 		c.bad("cache", "missing; name a directory for what is fetched")
