@@ -46,7 +46,7 @@ func (s *Contents) unpack(ctx context.Context, r *Repository, tree imagemeta.Tre
 	}
 	defer c.Close() //nolint:errcheck // read only
 	err = profile.ReadPack(&contentReader{ctx: ctx, c: c}, c.Size(), func(ids []object.ContentID) {
-		known := ids[:0]
+		known := make([]object.ContentID, 0, len(ids))
 		for _, id := range ids {
 			if _, ok := s.stored(r, tree, id); ok {
 				known = append(known, id)
