@@ -76,6 +76,7 @@ func TestStartupProfile(t *testing.T) {
 		t.Errorf("the same again: %+v", again)
 	}
 	run(t, "", s.bin+"/rootstock", "check", "--store", s.store)
+	first.stop()
 
 	tree("2", map[string]string{"bin/server": "server 2", "etc/conf": "conf", "usr/doc": "new"})
 	for version, server := range map[string]string{"1": "server 1", "2": "server 2"} {
