@@ -41,7 +41,8 @@ type tasks struct {
 // task is one request that may wait.
 type task struct {
 	unique uint64
-	held   // the request, own copy
+	caller uint32 // thread id, 0 if it is none of this namespace
+	held          // the request, own copy
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -87,7 +88,7 @@ func (t *tasks) add(in []byte) { t.addHeld(t.flight.hold(in)) }
 // which only what another process left can be, is dropped.
 func (t *tasks) addHeld(in held) {
 	t.counts.waiting.Add(1)
-	n := &task{unique: unique(in.in), held: in, late: fuse.EIO}
+	n := &task{unique: unique(in.in), caller: caller(in.in), held: in, late: fuse.EIO}
 	n.ctx, n.cancel = context.WithTimeout(t.base, t.timeout)
 
 	t.mu.Lock()
@@ -205,14 +206,40 @@ func (t *tasks) giveUp(n *task) {
 	}
 }
 
-// interrupt ends the context of a request, and at once the request if no handler
-// has it yet. It reports whether the request was found.
+// interrupt ends a request whose caller has given up, now or while it still
+// waits. It reports whether the request was found.
 func (t *tasks) interrupt(unique uint64) bool {
 	t.mu.Lock()
 	n := t.byID[unique]
+	t.mu.Unlock()
 	if n == nil {
-		t.mu.Unlock()
 		return false
+	}
+	t.look(n)
+	return true
+}
+
+// look ends n if its caller has given up, or looks again later.
+func (t *tasks) look(n *task) {
+	t.mu.Lock()
+	done := n.done
+	t.mu.Unlock()
+	switch {
+	case done:
+	case gaveUp(n.caller):
+		t.end(n)
+	default:
+		time.AfterFunc(callerLook, func() { t.look(n) })
+	}
+}
+
+// end ends the context of a request, and at once the request if no handler has
+// it yet.
+func (t *tasks) end(n *task) {
+	t.mu.Lock()
+	if n.done || n.late == fuse.EINTR {
+		t.mu.Unlock()
+		return
 	}
 	t.counts.interrupts.Add(1)
 	n.late = fuse.EINTR
@@ -225,7 +252,6 @@ func (t *tasks) interrupt(unique uint64) bool {
 	if queued {
 		t.failLate(n, fuse.EINTR)
 	}
-	return true
 }
 
 // drain ends all contexts and waits for the handlers, but not for those that

@@ -51,12 +51,16 @@ func (c *Cache) load() error {
 		}
 		c.index.add(f.entry)
 	}
-	if c.o.Continued && !clean && !at.IsZero() {
-		// What is younger is still not on the disk for good.
-		c.sync = syncPoint{at: at, stored: true}
-		return nil
+	if clean {
+		return c.setSyncPoint(c.o.Clock())
 	}
-	return c.setSyncPoint(c.o.Clock())
+	// What is younger was verified, out of memory it may be: only the next sync
+	// puts it on the disk for good.
+	c.sync = syncPoint{at: at, stored: true}
+	if at.IsZero() {
+		return c.setSyncPoint(time.Unix(0, 0))
+	}
+	return nil
 }
 
 // suspect reports whether a file of that time may have been written after the
