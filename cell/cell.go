@@ -8,6 +8,7 @@
 package cell
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -67,6 +68,10 @@ type Options struct {
 	// CellName is what the cell calls itself to the fleet; "" is the host's
 	// name.
 	CellName string
+	// CellID and Labels are what decides which rings of a rollout the cell is
+	// in; "" is CellName.
+	CellID string
+	Labels map[string]string
 	// Garden tells which app a container belongs to; nil if nobody does.
 	Garden Properties
 	// Fleet is where the cell tells what it runs.
@@ -160,6 +165,7 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("name of the cell: %w; configure one", err)
 		}
 	}
+	o.CellID = cmp.Or(o.CellID, o.CellName)
 	c := &Cell{o: o, apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {

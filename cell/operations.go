@@ -223,7 +223,7 @@ func (c *Cell) locate(ctx context.Context, text string) (place, error) {
 	if ref.Path != "" {
 		return m.locate(ctx, ref.Path)
 	}
-	found, err := resolver{m.repo}.resolve(ctx, ref)
+	found, err := m.resolver().resolve(ctx, ref)
 	if err != nil {
 		return place{}, kind(err)
 	}
@@ -231,7 +231,7 @@ func (c *Cell) locate(ctx context.Context, text string) (place, error) {
 }
 
 func (m *mounted) locate(ctx context.Context, name string) (place, error) {
-	found, err := resolver{m.repo}.walk(ctx, name)
+	found, err := m.resolver().walk(ctx, name)
 	if err != nil {
 		return place{}, kind(err)
 	}

@@ -12,7 +12,9 @@ import (
 // Report is what the cell tells the fleet of itself: the containers of all
 // repositories, and the repositories whose containers it cannot tell.
 func (c *Cell) Report(ctx context.Context) (fleet.Document, error) {
-	d := fleet.Document{Cell: c.o.CellName, Taken: c.o.Clock().UTC(), Leads: []fleet.Lead{}, Containers: []fleet.Container{}}
+	d := fleet.Document{
+		Cell: c.o.CellName, ID: c.o.CellID, Labels: c.o.Labels, Taken: c.o.Clock().UTC(), Leads: []fleet.Lead{}, Containers: []fleet.Container{},
+	}
 	c.mu.RLock()
 	mounts, ended := slices.Clone(c.mounts), slices.Clone(c.ended)
 	for name, err := range c.failed {
