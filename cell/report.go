@@ -27,7 +27,9 @@ func (c *Cell) Report(ctx context.Context) (fleet.Document, error) {
 	slices.SortFunc(d.Missing, func(a, b fleet.Missing) int { return strings.Compare(a.Repository, b.Repository) })
 	var handles []control.Container
 	for _, m := range append(mounts, ended...) {
-		for _, p := range m.pins.all() {
+		pins := m.pins.all()
+		d.Lives = append(d.Lives, m.lives.with(pins, m.whole, d.Taken)...)
+		for _, p := range pins {
 			handles = append(handles, p.Container)
 			one := fleet.Container{
 				Handle: p.Handle, Ref: m.whole(p.Ref), Tree: p.Tree, Version: p.Version, Since: p.Since, Droplet: p.Droplet,

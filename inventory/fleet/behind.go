@@ -34,7 +34,7 @@ func Behind(cells []Cell, ref reference.Reference) ([]Outdated, []Lead, error) {
 	var all []Outdated
 	to := map[Lead]bool{}
 	for i := range cells {
-		leads := leads.of(&cells[i])
+		leads := leads.Of(&cells[i])
 		for _, one := range cells[i].Containers {
 			at := one.Ref.Repository
 			if one.Ref.Kind != ref.Kind || one.Ref.Name != ref.Name || ref.Repository != "" && ref.Repository != at {

@@ -88,6 +88,19 @@ type Document struct {
 	// Garden is why containers may lack their apps.
 	Garden     string      `json:"garden_error,omitempty"`
 	Containers []Container `json:"containers"`
+	// Lives says how containers fared, by reference and tree.
+	Lives []Life `json:"lives,omitempty"`
+}
+
+// Life is how the containers of one reference fared on one tree since the cell's
+// daemon came up.
+type Life struct {
+	Ref  reference.Reference `json:"ref"` // with its repository
+	Tree string              `json:"tree"`
+	// Ended are containers that are gone, other than by draining the cell.
+	Ended int `json:"ended"`
+	// Seconds that containers ran, together, also of those that run.
+	Seconds int64 `json:"seconds"`
 }
 
 // Cell is one cell's answer. Err says why there is none.
@@ -102,6 +115,7 @@ type Cell struct {
 	Containers []Container
 	Leads      []Lead
 	Missing    []Missing
+	Lives      []Life
 	Garden     string
 	// Asked is a time before which the answer was not made up: when the
 	// cell was asked, or when the file was written.
@@ -153,6 +167,6 @@ func parseOne(raw json.RawMessage, from string) (Cell, error) {
 		d.Cell = from
 	}
 	return Cell{
-		Name: d.Cell, ID: d.ID, Labels: d.Labels, Containers: d.Containers, Leads: d.Leads, Missing: d.Missing, Garden: d.Garden, Asked: d.Taken,
+		Name: d.Cell, ID: d.ID, Labels: d.Labels, Containers: d.Containers, Leads: d.Leads, Missing: d.Missing, Lives: d.Lives, Garden: d.Garden, Asked: d.Taken,
 	}, nil
 }

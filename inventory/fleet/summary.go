@@ -62,9 +62,9 @@ func LeadsOf(cells []Cell) Leads {
 	return all
 }
 
-// of is where references lead for one cell. While a version is rolled out cells
+// Of is where references lead for one cell. While a version is rolled out cells
 // differ; then a cell's own word counts, if it shows the newest revision.
-func (l Leads) of(c *Cell) Leads {
+func (l Leads) Of(c *Cell) Leads {
 	own := maps.Clone(l)
 	for _, lead := range c.Leads {
 		if lead.Revision >= l[lead.Ref].Revision {
@@ -154,7 +154,7 @@ func (c *Cell) Sum(leads Leads) (containers, behind int) {
 
 // count counts a cell's containers in the order in which they first come.
 func (c *Cell) count(leads Leads) []Count {
-	leads = leads.of(c)
+	leads = leads.Of(c)
 	all := slices.Clone(c.counts)
 	at := map[Count]int{}
 	for i := range c.Containers {
