@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/droplets"
 	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/cell/opened"
 	"github.com/rootstock-cf/rootstock/cell/registry"
@@ -72,6 +73,8 @@ type Options struct {
 	// in; "" is CellName.
 	CellID string
 	Labels map[string]string
+	// Droplets say how write layers are read.
+	Droplets Droplets
 	// Garden tells which app a container belongs to; nil if nobody does.
 	Garden Properties
 	// Fleet is where the cell tells what it runs.
@@ -126,6 +129,9 @@ type Cell struct {
 	apps  apps
 	// opened notes which contents the kernel asked for.
 	opened *opened.Notes
+	// droplets are what the cell knows of droplets, looked whose they are.
+	droplets *droplets.Store
+	looked   looked
 
 	images  *image.Tier // nil: the tree tier
 	tierWhy string
@@ -166,6 +172,8 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 		}
 	}
 	o.CellID = cmp.Or(o.CellID, o.CellName)
+	o.Droplets.Rate = cmp.Or(o.Droplets.Rate, DefaultDropletRate)
+	o.Droplets.After = cmp.Or(o.Droplets.After, DefaultDropletAfter)
 	c := &Cell{o: o, apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
@@ -176,6 +184,9 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 		return nil, err
 	}
 	if c.opened, err = openNotes(c.cache, o.Log); err != nil {
+		return nil, err
+	}
+	if c.droplets, err = openDroplets(c.cache); err != nil {
 		return nil, err
 	}
 	if err = c.chooseTier(ctx); err != nil {
@@ -261,6 +272,9 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 	}
 	if c.o.ScrubRate > 0 {
 		g.Go(func() error { c.scrubLoop(ctx); return nil })
+	}
+	if c.o.Droplets.Containers != "" {
+		g.Go(func() error { c.readDroplets(ctx); return nil })
 	}
 	g.Go(func() error { c.remountLoop(ctx, cancel, g); return nil })
 	ready()

@@ -29,8 +29,9 @@ type Fleet struct {
 	TLS *tls.Config
 }
 
-// FleetHandler answers GET /containers with the cell's report and POST /opened
-// with those of the contents asked about that were ever opened here.
+// FleetHandler answers GET /containers with the cell's report, POST /opened with
+// those of the contents asked about that were ever opened here, and GET
+// /droplet?digest= with what a droplet consists of.
 func (c *Cell) FleetHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+fleet.ContainersRoute, func(w http.ResponseWriter, r *http.Request) {
@@ -47,6 +48,7 @@ func (c *Cell) FleetHandler() http.Handler {
 		}
 		c.reply(w, fleet.ContentsOf(c.openedOf(ids)), nil)
 	})
+	mux.HandleFunc("GET "+fleet.DropletRoute, c.serveDroplet)
 	return mux
 }
 

@@ -30,6 +30,7 @@ const (
 	CallDrain   = "drain"
 	CallReport  = "report"
 	CallDisk    = "disk"
+	CallDroplet = "droplet"
 )
 
 func (c *Cell) calls() map[string]control.Call {
@@ -46,6 +47,7 @@ func (c *Cell) calls() map[string]control.Call {
 		CallDrain:   control.HandleLong(c.drain),
 		CallReport:  control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
 		CallDisk:    control.Handle(c.disk),
+		CallDroplet: control.Handle(c.dropletFile),
 	}
 }
 

@@ -32,7 +32,7 @@ func (c *Cell) Report(ctx context.Context) (fleet.Document, error) {
 		for _, p := range pins {
 			handles = append(handles, p.Container)
 			one := fleet.Container{
-				Handle: p.Handle, Ref: m.whole(p.Ref), Tree: p.Tree, Version: p.Version, Since: p.Since, Droplet: p.Droplet,
+				Handle: p.Handle, Ref: m.whole(p.Ref), Tree: p.Tree, Version: p.Version, Since: p.Since, Droplet: c.looked.of(&p),
 			}
 			if !p.Image {
 				one.Catalog = p.Catalog.String()

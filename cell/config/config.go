@@ -63,6 +63,7 @@ type file struct {
 	Labels       map[string]string `yaml:"labels"`
 	Garden       string            `yaml:"garden"`
 	Fleet        *fleet            `yaml:"fleet"`
+	Droplets     *droplets         `yaml:"droplets"`
 	Repositories []repository      `yaml:"repositories"`
 }
 
@@ -72,6 +73,13 @@ type fleet struct {
 	Cert   string `yaml:"cert"`
 	Key    string `yaml:"key"`
 	CA     string `yaml:"ca"`
+}
+
+// droplets say how write layers are read.
+type droplets struct {
+	Containers string   `yaml:"containers"`
+	Rate       size     `yaml:"rate"`
+	After      duration `yaml:"after"`
 }
 
 type repository struct {
@@ -207,6 +215,12 @@ func (c *checker) fleet(f *file, o *cell.Options) {
 	o.CellName, o.CellID, o.Labels = f.Name, f.ID, f.Labels
 	if err := rollout.CheckLabels(f.Labels); err != nil {
 		c.bad("labels", "%v", err)
+	}
+	if d := f.Droplets; d != nil {
+		o.Droplets = cell.Droplets{Containers: c.path(d.Containers), Rate: int64(d.Rate), After: time.Duration(d.After)}
+		if d.Containers == "" {
+			c.bad("droplets.containers", "missing; name the directory containers in the plugin's store")
+		}
 	}
 	if f.Garden != "" {
 		g, err := garden.New(f.Garden)
