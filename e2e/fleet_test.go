@@ -66,8 +66,10 @@ func TestFleet(t *testing.T) {
 	t.Run("gc keeps what containers stand on", func(t *testing.T) {
 		leased, idle := f.object(t, "rootfs/demo/1/usr/share/late"), f.object(t, "rootfs/demo/3/usr/share/late")
 		// Two revisions stay without anybody's lease: the newest, and the one
-		// before, which has a tag. Version 1 and 3 must be in neither.
-		for _, change := range [][]string{{"remove", "rootfs/demo@1"}, {"remove", "rootfs/demo@3"}, {"channel", "set", "rootfs/demo", "edge", "2"}} {
+		// before, which has a tag. Versions 1 and 3 must be in neither. For
+		// a leased tree the youngest revision that has it stays whole, so 3
+		// has to go first.
+		for _, change := range [][]string{{"remove", "rootfs/demo@3"}, {"remove", "rootfs/demo@1"}, {"channel", "set", "rootfs/demo", "edge", "2"}} {
 			f.tool(t, 0, append(change, "--store", f.s.store, "--keys", f.s.keys, "--auto-tag=false")...)
 			// Revisions have times in seconds, and all of the newest second
 			// stay.
