@@ -19,8 +19,10 @@ func TestDroplets(t *testing.T) {
 	good.Versions, good.Droplet = nil, true
 	unread := audit.Tree{ID: "sha256:unread", Droplet: true}
 	cells := []fleet.Cell{{Name: "z1", Containers: []fleet.Container{
-		{Handle: "a", Tree: "base", Droplet: "sha256:bad"}, {Handle: "b", Tree: "base", Droplet: "sha256:good"},
-		{Handle: "c", Tree: "elsewhere", Droplet: "sha256:bad"}, {Handle: "d", Tree: "base"},
+		{Handle: "a", Tree: "base", Droplet: "sha256:bad"},
+		{Handle: "b", Tree: "base", Droplet: "sha256:good"},
+		{Handle: "c", Tree: "elsewhere", Droplet: "sha256:bad"},
+		{Handle: "d", Tree: "base"},
 	}}, {Name: "z2", Err: errors.New("silent"), Containers: []fleet.Container{{Handle: "e", Droplet: "sha256:bad"}}}}
 
 	r := audit.Run([]audit.Advisory{query(t, "pkg:npm/bcrypt < 5.0.0")}, []audit.Tree{base, bad, good}, cells)

@@ -43,7 +43,7 @@ Nothing else moves a rollout: cells only follow what is published.
 
 --halt keeps it from going on and leaves the cells where they are; --resume lets it
 go on; rootstock channel rollback takes it back.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+		RunE: f.run,
 	}
 	fl := cmd.Flags()
 	f.writeFlags.add(fl)
@@ -78,7 +78,7 @@ func (f *setFlags) run(cmd *cobra.Command, args []string) error {
 	if err := exactArgs(want...)(cmd, args); err != nil {
 		return err
 	}
-	plan, err := f.plan(cmd)
+	plan, err := f.plan()
 	switch {
 	case err != nil:
 		return misuse(cmd, "%w", err)
@@ -121,7 +121,7 @@ func (f *setFlags) run(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (f *setFlags) plan(cmd *cobra.Command) (plan publisher.Plan, err error) {
+func (f *setFlags) plan() (plan publisher.Plan, err error) {
 	for _, text := range f.rings {
 		r, err := rollout.ParseRing(text)
 		if err != nil {
