@@ -8,6 +8,7 @@
 package cell
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/droplets"
 	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/cell/opened"
@@ -83,6 +85,12 @@ type Options struct {
 	// CellName is what the cell calls itself to the fleet; "" is the host's
 	// name.
 	CellName string
+	// CellID and Labels are what decides which rings of a rollout the cell is
+	// in; "" is CellName.
+	CellID string
+	Labels map[string]string
+	// Droplets say how write layers are read.
+	Droplets Droplets
 	// Garden tells which app a container belongs to; nil if nobody does.
 	Garden Properties
 	// Fleet is where the cell tells what it runs.
@@ -139,6 +147,9 @@ type Cell struct {
 	opened *opened.Notes
 	// profiles records what containers open when they start.
 	profiles *startup.Recorder
+	// droplets are what the cell knows of droplets, looked whose they are.
+	droplets *droplets.Store
+	looked   looked
 
 	holder  *holder.Client // nil without
 	since   time.Time
@@ -184,6 +195,9 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("name of the cell: %w; configure one", err)
 		}
 	}
+	o.CellID = cmp.Or(o.CellID, o.CellName)
+	o.Droplets.Rate = cmp.Or(o.Droplets.Rate, DefaultDropletRate)
+	o.Droplets.After = cmp.Or(o.Droplets.After, DefaultDropletAfter)
 	c := &Cell{o: o, since: time.Now(), apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
@@ -207,6 +221,9 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 		return nil, err
 	}
 	if c.profiles, err = c.openProfiles(); err != nil {
+		return nil, err
+	}
+	if c.droplets, err = openDroplets(c.cache); err != nil {
 		return nil, err
 	}
 	if err = c.chooseTier(ctx); err != nil {
@@ -294,6 +311,9 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 	}
 	if c.o.ScrubRate > 0 {
 		g.Go(func() error { c.scrubLoop(ctx); return nil })
+	}
+	if c.o.Droplets.Containers != "" {
+		g.Go(func() error { c.readDroplets(ctx); return nil })
 	}
 	g.Go(func() error { c.remountLoop(ctx, cancel, g); return nil })
 	ready()

@@ -32,6 +32,7 @@ const (
 	CallDisk    = "disk"
 	// CallProfiles answers a profile.Document as each line of progress.
 	CallProfiles = "profiles"
+	CallDroplet  = "droplet"
 )
 
 func (c *Cell) calls() map[string]control.Call {
@@ -50,6 +51,7 @@ func (c *Cell) calls() map[string]control.Call {
 		CallReport:   control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
 		CallDisk:     control.Handle(c.disk),
 		CallProfiles: control.HandleLong(c.recorded),
+		CallDroplet:  control.Handle(c.dropletFile),
 	}
 }
 
@@ -227,7 +229,7 @@ func (c *Cell) locate(ctx context.Context, text string) (place, error) {
 	if ref.Path != "" {
 		return m.locate(ctx, ref.Path)
 	}
-	found, err := resolver{m.repo}.resolve(ctx, ref)
+	found, err := m.resolver().resolve(ctx, ref)
 	if err != nil {
 		return place{}, kind(err)
 	}
@@ -235,7 +237,7 @@ func (c *Cell) locate(ctx context.Context, text string) (place, error) {
 }
 
 func (m *mounted) locate(ctx context.Context, name string) (place, error) {
-	found, err := resolver{m.repo}.walk(ctx, name)
+	found, err := m.resolver().walk(ctx, name)
 	if err != nil {
 		return place{}, kind(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/reference/rollout"
 	"github.com/rootstock-cf/rootstock/store/serve"
 )
 
@@ -39,30 +40,33 @@ var ErrInvalid = errors.New("invalid configuration")
 
 // file is the document. Times are like "5s", sizes like "20GB" or bytes.
 type file struct {
-	Cache        string       `yaml:"cache"`
-	Quota        size         `yaml:"quota"`
-	Socket       string       `yaml:"socket"`
-	Metrics      string       `yaml:"metrics"`
-	Holder       string       `yaml:"holder"`
-	Tier         string       `yaml:"tier"`
-	Run          string       `yaml:"run"`
-	Scrub        size         `yaml:"scrub"`
-	Fill         size         `yaml:"fill"`
-	Grace        duration     `yaml:"grace"`
-	Refresh      duration     `yaml:"refresh"`
-	Timeout      duration     `yaml:"timeout"`
-	Proxies      string       `yaml:"proxies"`
-	Hedge        bool         `yaml:"hedge"`
-	Requests     int          `yaml:"requests"`
-	Bandwidth    size         `yaml:"bandwidth"`
-	CA           string       `yaml:"ca"`
-	Certificate  string       `yaml:"client_certificate"`
-	Key          string       `yaml:"client_key"`
-	Blacklist    string       `yaml:"blacklist"`
-	Name         string       `yaml:"name"`
-	Garden       string       `yaml:"garden"`
-	Fleet        *fleet       `yaml:"fleet"`
-	Repositories []repository `yaml:"repositories"`
+	Cache        string            `yaml:"cache"`
+	Quota        size              `yaml:"quota"`
+	Socket       string            `yaml:"socket"`
+	Metrics      string            `yaml:"metrics"`
+	Holder       string            `yaml:"holder"`
+	Tier         string            `yaml:"tier"`
+	Run          string            `yaml:"run"`
+	Scrub        size              `yaml:"scrub"`
+	Fill         size              `yaml:"fill"`
+	Grace        duration          `yaml:"grace"`
+	Refresh      duration          `yaml:"refresh"`
+	Timeout      duration          `yaml:"timeout"`
+	Proxies      string            `yaml:"proxies"`
+	Hedge        bool              `yaml:"hedge"`
+	Requests     int               `yaml:"requests"`
+	Bandwidth    size              `yaml:"bandwidth"`
+	CA           string            `yaml:"ca"`
+	Certificate  string            `yaml:"client_certificate"`
+	Key          string            `yaml:"client_key"`
+	Blacklist    string            `yaml:"blacklist"`
+	Name         string            `yaml:"name"`
+	ID           string            `yaml:"id"`
+	Labels       map[string]string `yaml:"labels"`
+	Garden       string            `yaml:"garden"`
+	Fleet        *fleet            `yaml:"fleet"`
+	Droplets     *droplets         `yaml:"droplets"`
+	Repositories []repository      `yaml:"repositories"`
 }
 
 // fleet is where others may ask what the cell runs.
@@ -71,6 +75,13 @@ type fleet struct {
 	Cert   string `yaml:"cert"`
 	Key    string `yaml:"key"`
 	CA     string `yaml:"ca"`
+}
+
+// droplets say how write layers are read.
+type droplets struct {
+	Containers string   `yaml:"containers"`
+	Rate       size     `yaml:"rate"`
+	After      duration `yaml:"after"`
 }
 
 type repository struct {
@@ -203,7 +214,16 @@ func (c *checker) options(f *file) cell.Options {
 }
 
 func (c *checker) fleet(f *file, o *cell.Options) {
-	o.CellName = f.Name
+	o.CellName, o.CellID, o.Labels = f.Name, f.ID, f.Labels
+	if err := rollout.CheckLabels(f.Labels); err != nil {
+		c.bad("labels", "%v", err)
+	}
+	if d := f.Droplets; d != nil {
+		o.Droplets = cell.Droplets{Containers: c.path(d.Containers), Rate: int64(d.Rate), After: time.Duration(d.After)}
+		if d.Containers == "" {
+			c.bad("droplets.containers", "missing; name the directory containers in the plugin's store")
+		}
+	}
 	if f.Garden != "" {
 		g, err := garden.New(f.Garden)
 		if err != nil {
