@@ -105,7 +105,8 @@ func (m *mounted) refresh(ctx context.Context) error {
 	if !changed {
 		return nil
 	}
-	if _, err := m.fs.ShowRoot(ctx, m.conn); err != nil {
+	_, err = m.fs.ShowRoot(ctx, m.conn)
+	if err = errors.Join(err, m.shifted.ShowRoot(ctx)); err != nil {
 		return err
 	}
 	m.cell.o.Log.Info("new revision", "repository", m.o.Name, "revision", m.revision())

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/rootstock-cf/rootstock/cell/shift"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/fusefs"
@@ -22,7 +23,10 @@ type mounted struct {
 	repo  *client.Repository
 	fs    *tree.FS
 	conn  *fusefs.Conn
-	pins  *pins
+	// shifted are more mounts of it, for containers whose ids the kernel
+	// cannot map.
+	shifted *shift.Mounts
+	pins    *pins
 	leads leads
 	// wake asks follow for a refresh and takes where the outcome goes.
 	wake chan chan<- error
@@ -63,12 +67,17 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 	}); err != nil {
 		return nil, err
 	}
-	m.fs = tree.New(notedView{m.repo, m.repo.Digest, c.opened}, tree.Options{})
+	shown := notedView{m.repo, m.repo.Digest, c.opened}
+	if err := m.openShifted(shown); err != nil {
+		return nil, err
+	}
+	m.fs = tree.New(shown, tree.Options{})
 	if m.conn, err = fusefs.Mount(ctx, m.fs, fusefs.Options{
 		Mountpoint: r.Mountpoint, FSName: r.Name, Log: c.o.Log,
 	}); err != nil {
 		return nil, err
 	}
+	c.chooseIDMapping(m.conn.Mountpoint())
 	// Last: what is pinned stays so until another mount has it pinned, too.
 	m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images})
 	return m, err
@@ -86,6 +95,9 @@ func (m *mounted) close() {
 
 // unmount leaves the repository open, for images to be let go of.
 func (m *mounted) unmount() {
+	if m.shifted != nil {
+		m.shifted.Close()
+	}
 	if m.conn != nil {
 		m.conn.Unmount(context.Background()) //nolint:errcheck // logged there; unmounted already after Run
 	}

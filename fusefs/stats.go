@@ -17,6 +17,19 @@ type Stats struct {
 	Panics     uint64 // handlers that panicked
 }
 
+// Add returns the counts of two connections together.
+func (s Stats) Add(o Stats) Stats {
+	return Stats{
+		Requests:   s.Requests + o.Requests,
+		Forgets:    s.Forgets + o.Forgets,
+		Waiting:    s.Waiting + o.Waiting,
+		Interrupts: s.Interrupts + o.Interrupts,
+		Abandoned:  s.Abandoned + o.Abandoned,
+		Failures:   s.Failures + o.Failures,
+		Panics:     s.Panics + o.Panics,
+	}
+}
+
 type counters struct {
 	requests, forgets, waiting, interrupts, abandoned, failures, panics atomic.Uint64
 

@@ -44,6 +44,7 @@ type file struct {
 	Socket       string       `yaml:"socket"`
 	Metrics      string       `yaml:"metrics"`
 	Tier         string       `yaml:"tier"`
+	IDMapping    string       `yaml:"id_mapping"`
 	Run          string       `yaml:"run"`
 	Scrub        size         `yaml:"scrub"`
 	Grace        duration     `yaml:"grace"`
@@ -165,7 +166,7 @@ func (c *checker) path(p string) string {
 func (c *checker) options(f *file) cell.Options {
 	o := cell.Options{
 		CacheDir: c.path(f.Cache), Quota: int64(f.Quota), Socket: c.path(f.Socket), Metrics: f.Metrics,
-		Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
+		Tier: f.Tier, IDMapping: f.IDMapping, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
 	}
 	if f.Cache == "" {
 		c.bad("cache", "missing; name a directory for what is fetched")
@@ -179,6 +180,9 @@ func (c *checker) options(f *file) cell.Options {
 	case "", cell.TierAuto, cell.TierImage, cell.TierTree:
 	default:
 		c.bad("tier", "%q is not one of %s, %s, %s", f.Tier, cell.TierAuto, cell.TierImage, cell.TierTree)
+	}
+	if err := cell.CheckIDMapping(f.IDMapping); err != nil {
+		c.bad("id_mapping", "%v", err)
 	}
 	c.fleet(f, &o)
 	if len(f.Repositories) == 0 {

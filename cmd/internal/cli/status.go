@@ -48,6 +48,7 @@ func printStatus(cmd *cobra.Command, raw []byte) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "process\t%d\n", s.WorkerPID)
 	fmt.Fprintf(w, "tier\t%s (%s)\n", s.Tier, s.TierReason)
+	fmt.Fprintf(w, "id mapping\tby the %s (%s)\n", s.IDMapping, s.MappingWhy)
 	if i := s.Images; i != nil {
 		fmt.Fprintf(w, "images\t%d trees, %d requests for contents that were not cached, %d failed\n", i.Trees, i.Requests, i.Failures)
 	}
