@@ -27,7 +27,7 @@ type mounted struct {
 	// cannot map.
 	shifted *shift.Mounts
 	pins    *pins
-	leads leads
+	leads   leads
 	// wake asks follow for a refresh and takes where the outcome goes.
 	wake chan chan<- error
 }
