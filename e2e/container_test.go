@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/e2e/rig"
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
@@ -32,7 +34,8 @@ type cellDaemon struct {
 	log     *bytes.Buffer
 }
 
-// cell starts a daemon with flags on an empty cache.
+// cell starts a daemon on an empty cache, with flags, which go before what the
+// environment forces.
 func (s *site) cell(t testing.TB, flags ...string) *cellDaemon {
 	t.Helper()
 	dir, err := os.MkdirTemp(s.dir, "cell-")
@@ -45,7 +48,7 @@ func (s *site) cell(t testing.TB, flags ...string) *cellDaemon {
 	c := &cellDaemon{t: t, s: s, dir: dir, args: append([]string{
 		"mount", "--url", s.serve(t), "--name", siteName, "--key", filepath.Join(s.keys, siteName+".pub"),
 		"--cache", dir + "/cache", "--socket", dir + "/cell.sock",
-	}, append(flags, dir+"/mnt")...)}
+	}, slices.Concat(rig.Ways(), flags, []string{dir + "/mnt"})...)}
 	c.config("plugin.json", nil)
 	c.start()
 	t.Cleanup(c.end)
