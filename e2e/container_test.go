@@ -30,8 +30,11 @@ type cellDaemon struct {
 	args []string
 	// program is what args are for; "" is rootstock-cell.
 	program string
-	cmd     *exec.Cmd
-	log     *bytes.Buffer
+	// within is a control group's file of processes, which the plugin's go
+	// into; "" for none.
+	within string
+	cmd    *exec.Cmd
+	log    *bytes.Buffer
 }
 
 // cell starts a daemon on an empty cache, with flags, which go before what the
@@ -134,7 +137,11 @@ func (c *cellDaemon) create(config, ref, handle string) string {
 
 func (c *cellDaemon) plugin(config string, args ...string) string {
 	c.t.Helper()
-	cmd := exec.Command(c.s.bin+"/rootstock-plugin", append([]string{"--config", filepath.Join(c.dir, config)}, args...)...)
+	args = append([]string{c.s.bin + "/rootstock-plugin", "--config", filepath.Join(c.dir, config)}, args...)
+	cmd := exec.Command(args[0], args[1:]...)
+	if c.within != "" {
+		cmd = exec.Command("sh", append([]string{"-c", `echo $$ >"$0" && exec "$@"`, c.within}, args...)...)
+	}
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
