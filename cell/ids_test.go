@@ -51,9 +51,19 @@ func TestIDsMappedByDaemon(t *testing.T) {
 	if !strings.HasPrefix(first.Mapped[0], filepath.Join(o.CacheDir, "mnt/ids", repo.Name)+"/") {
 		t.Errorf("mounted at %s", first.Mapped[0])
 	}
+	live, err := filepath.Glob(filepath.Join(o.CacheDir, "mnt/ids", repo.Name, "*"))
+	if err != nil || len(live) != 1 {
+		t.Fatalf("mounts %v, %v", live, err)
+	}
+	if _, err := cat(live[0] + "/tree/new"); err == nil {
+		t.Error("there already")
+	}
 	repo.Publish(testrepo.Tree{"/tree": testrepo.Nested(), "/tree/etc/hostname": testrepo.Text("box"), "/tree/new": testrepo.Text("n")})
 	if _, err := daemon.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if b, err := cat(live[0] + "/tree/new"); err != nil || string(b) != "n" {
+		t.Errorf("the newest revision with other ids: %q, %v", b, err)
 	}
 	second := ask("two")
 	if b, err := cat(second.Mapped[0] + "/new"); err != nil || string(b) != "n" {
@@ -125,4 +135,23 @@ func status(t *testing.T, c *cell.Cell) cell.Status {
 		t.Fatal(err)
 	}
 	return doc.(cell.Status)
+}
+
+// procfs is a file system that no kernel can map, as FUSE is before Linux 6.12.
+func TestWhoMapsIDs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: looking takes root")
+	}
+	for _, c := range []struct{ asked, path, by, why string }{
+		{"", "/proc", cell.IDsDaemon, "/proc cannot be mounted with mapped ids"},
+		{cell.IDsAuto, "/proc", cell.IDsDaemon, "/proc cannot be mounted with mapped ids"},
+		{cell.IDsAuto, t.TempDir(), cell.IDsKernel, "the kernel can"},
+		{cell.IDsKernel, "/proc", cell.IDsKernel, "configured"},
+		{cell.IDsDaemon, t.TempDir(), cell.IDsDaemon, "configured"},
+	} {
+		by, why := cell.ChooseIDMapping(cell.Options{IDMapping: c.asked}, c.path)
+		if by != c.by || !strings.Contains(why, c.why) {
+			t.Errorf("%s, asked for %q: %s, because %s", c.path, c.asked, by, why)
+		}
+	}
 }
