@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -170,11 +171,22 @@ func (s *Mounts) Stats() (mounts int, counts fusefs.Stats) {
 	return len(s.byKey), counts
 }
 
-// Close unmounts and waits until nobody stands on the mounts any more. It may
-// be called again.
-func (s *Mounts) Close() {
+// Close unmounts and waits until nobody stands on the mounts any more, but not
+// longer than linger if that is not 0. Those who do lose them when the process
+// ends. It may be called again.
+func (s *Mounts) Close(linger time.Duration) {
 	s.mu.Lock() // no mount begins after this
 	s.end()
 	s.mu.Unlock()
-	s.serves.Wait()
+	ended := make(chan struct{})
+	go func() { s.serves.Wait(); close(ended) }()
+	var timeout <-chan time.Time
+	if linger > 0 {
+		timeout = time.After(linger)
+	}
+	select {
+	case <-ended:
+	case <-timeout:
+		s.o.Log.Warn("containers stand on mounts with translated ids, which end now", "repository", s.o.Name)
+	}
 }

@@ -30,7 +30,7 @@ func open(t *testing.T, dir string, v *viewtest.Tree) *shift.Mounts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(m.Close)
+	t.Cleanup(func() { m.Close(0) })
 	return m
 }
 
@@ -116,7 +116,7 @@ func TestMounts(t *testing.T) {
 	if got := stat(t, get(t, m, high)+"/file"); got != "101000:100000" {
 		t.Errorf("mounted again: owner %s", got)
 	}
-	m.Close()
+	m.Close(0)
 	if n := mountsBelow(t, dir); n > 0 {
 		t.Errorf("%d mounts are left", n)
 	}

@@ -88,6 +88,8 @@ a stock CernVM-FS client, in the stock order; flags go before what they say.`,
 	cmd.Flags().StringVar(&f.Tier, "tier", cell.TierAuto, "how containers are shown trees: auto, image (Linux 6.5) or tree")
 	cmd.Flags().StringVar(&f.IDMapping, "id-mapping", cell.IDsAuto, "who maps ids of the tree tier for unprivileged containers: auto, kernel (Linux 6.12) or daemon")
 	cmd.Flags().StringVar(&f.RunDir, "run", "", "directory for mounts that containers stand on (default mnt in the cache)")
+	cmd.Flags().StringVar(&f.Holder, "holder", "", "unix socket of rootstock-cell hold, which keeps the mounts when this process ends")
+	cmd.Flags().BoolVar(&f.NoResend, "no-resend", false, "answer what a dead predecessor had read from memory, as kernels before 6.9 need it")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log each request")
 	cmd.Flags().IntVar(&f.ready, readyFlag, 0, "")
 	_ = cmd.Flags().MarkHidden(readyFlag) // it exists
