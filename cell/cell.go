@@ -66,7 +66,11 @@ type Options struct {
 	NoResend bool
 	// Tier is how containers are shown trees: [TierAuto] by default.
 	Tier string
-	// RunDir is where the image tier mounts; "" is mnt in CacheDir.
+	// IDMapping is who maps the ids of trees for containers that have a user
+	// namespace: [IDsAuto] by default.
+	IDMapping string
+	// RunDir is where is mounted what containers stand on, but for the
+	// repositories themselves; "" is mnt in CacheDir.
 	RunDir string
 	// ScrubRate is how many bytes per second of the cache are read in the
 	// background to find damage; 0 for none.
@@ -159,6 +163,7 @@ type Cell struct {
 
 	images  *image.Tier // nil: the tree tier
 	tierWhy string
+	ids     idMapping
 
 	mu     sync.RWMutex
 	mounts []*mounted       // in the order of Options
@@ -189,6 +194,9 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 		if err := CheckLoopback(o.Metrics); err != nil {
 			return nil, fmt.Errorf("metrics at %s: %w", o.Metrics, err)
 		}
+	}
+	if err := CheckIDMapping(o.IDMapping); err != nil {
+		return nil, err
 	}
 	if o.CellName == "" {
 		if o.CellName, err = os.Hostname(); err != nil {
@@ -339,11 +347,11 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	if ctx.Err() == nil {
 		c.drop(m)
 	}
-	if len(c.o.Repositories) == 1 {
-		cancel()
-		return err
-	}
-	if ctx.Err() != nil {
+	if len(c.o.Repositories) == 1 || ctx.Err() != nil {
+		m.closeShifted()
+		if len(c.o.Repositories) == 1 {
+			cancel()
+		}
 		return err
 	}
 	if err == nil {
@@ -355,6 +363,7 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	c.ended = append(c.ended, m)
 	c.failed[m.o.Name] = err
 	c.mu.Unlock()
+	m.closeShifted() // those who stand on it need what retire closes
 	m.retire()
 	return nil
 }

@@ -2,6 +2,7 @@ package cell
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -23,4 +24,12 @@ var BlacklistOf = blacklistOf
 // ProcessOf is the process type that a profile of a container is filed under.
 func ProcessOf(ctx context.Context, p Properties, handle string) string {
 	return (&apps{garden: p}).process(ctx, handle)
+}
+
+// ChooseIDMapping says who maps the ids of what is mounted at path, and why.
+func ChooseIDMapping(o Options, path string) (by, why string) {
+	o.Log = slog.New(slog.DiscardHandler)
+	c := &Cell{o: o}
+	c.chooseIDMapping(path)
+	return c.ids.get()
 }

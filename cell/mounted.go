@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/rootstock-cf/rootstock/cell/shift"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/fusefs"
@@ -25,6 +26,9 @@ type mounted struct {
 	fs    *tree.FS
 	conn  *fusefs.Conn
 	pins  *pins
+	// shifted are more mounts of it, for containers whose ids the kernel
+	// cannot map.
+	shifted *shift.Mounts
 	// resumed says that an earlier process may have shown something else than
 	// what is new now, shown is the root that the kernel knows; follow's.
 	resumed bool
@@ -92,6 +96,7 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 	if err := m.connect(ctx, kept, tag); err != nil {
 		return nil, err
 	}
+	c.chooseIDMapping(m.conn.Mountpoint())
 	// Last: what is pinned stays so until another mount has it pinned, too.
 	if m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images}); err != nil {
 		return nil, err
@@ -112,6 +117,9 @@ func (m *mounted) close() {
 
 // unmount leaves the repository open, for images to be let go of.
 func (m *mounted) unmount() {
+	if m.shifted != nil {
+		m.closeShifted()
+	}
 	if m.conn != nil {
 		m.conn.End(context.Background()) //nolint:errcheck // logged there; unmounted already after Run
 	}

@@ -14,6 +14,8 @@ type Status struct {
 	HolderPID    int                `json:"holder_pid,omitempty"`
 	Tier         string             `json:"tier"`        // image or tree
 	TierReason   string             `json:"tier_reason"` // why that one
+	IDMapping    string             `json:"id_mapping"`  // kernel or daemon
+	MappingWhy   string             `json:"id_mapping_reason"`
 	Images       *ImageStatus       `json:"images,omitempty"`
 	Repositories []RepositoryStatus `json:"repositories"`
 	Cache        CacheStatus        `json:"cache"`
@@ -43,6 +45,7 @@ type RepositoryStatus struct {
 	Rejected       int64      `json:"rejected"` // manifests that did not verify
 	IOErrors       int64      `json:"io_errors"`
 	Requests       uint64     `json:"fuse_requests"`
+	IDMappings     int        `json:"id_mappings"` // for which it is mounted once more
 }
 
 // ImageStatus is the image tier. Counts are since the daemon started.
@@ -116,6 +119,7 @@ func (c *Cell) Status(ctx context.Context) (any, error) {
 			Scrubbed: s.Scrubbed,
 		},
 	}
+	doc.IDMapping, doc.MappingWhy = c.ids.get()
 	for _, m := range c.mounted() {
 		doc.Repositories = append(doc.Repositories, m.status())
 	}
@@ -132,6 +136,7 @@ func (c *Cell) Status(ctx context.Context) (any, error) {
 
 func (m *mounted) status() RepositoryStatus {
 	r, n := m.repo.Status(), m.stack.Network().Totals
+	mappings, _ := m.shifted.Stats()
 	untrusted := ""
 	if err := m.repo.Trusted(); err != nil {
 		untrusted = err.Error()
@@ -142,7 +147,7 @@ func (m *mounted) status() RepositoryStatus {
 		Withdrawn: r.Withdrawn, Untrusted: untrusted,
 		Catalogs: r.Catalogs, Containers: len(m.pins.list()),
 		FetchedObjects: n.Requests - n.Failures, FetchedBytes: n.Bytes, FetchFailures: n.Failures,
-		Rejected: r.Rejected, IOErrors: r.IOErrors, Requests: m.conn.Stats().Requests,
+		Rejected: r.Rejected, IOErrors: r.IOErrors, Requests: m.requests().Requests, IDMappings: mappings,
 	}
 }
 

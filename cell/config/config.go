@@ -46,6 +46,7 @@ type file struct {
 	Metrics      string            `yaml:"metrics"`
 	Holder       string            `yaml:"holder"`
 	Tier         string            `yaml:"tier"`
+	IDMapping    string            `yaml:"id_mapping"`
 	Run          string            `yaml:"run"`
 	Scrub        size              `yaml:"scrub"`
 	Fill         size              `yaml:"fill"`
@@ -178,7 +179,7 @@ func (c *checker) path(p string) string {
 func (c *checker) options(f *file) cell.Options {
 	o := cell.Options{
 		CacheDir: c.path(f.Cache), Quota: int64(f.Quota), Socket: c.path(f.Socket), Metrics: f.Metrics,
-		Holder: c.path(f.Holder), Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), FillRate: int64(f.Fill), Grace: time.Duration(f.Grace),
+		Holder: c.path(f.Holder), Tier: f.Tier, IDMapping: f.IDMapping, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), FillRate: int64(f.Fill), Grace: time.Duration(f.Grace),
 	}
 	if f.Cache == "" {
 		c.bad("cache", "missing; name a directory for what is fetched")
@@ -192,6 +193,9 @@ func (c *checker) options(f *file) cell.Options {
 	case "", cell.TierAuto, cell.TierImage, cell.TierTree:
 	default:
 		c.bad("tier", "%q is not one of %s, %s, %s", f.Tier, cell.TierAuto, cell.TierImage, cell.TierTree)
+	}
+	if err := cell.CheckIDMapping(f.IDMapping); err != nil {
+		c.bad("id_mapping", "%v", err)
 	}
 	c.fleet(f, &o)
 	if len(f.Repositories) == 0 {
