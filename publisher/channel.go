@@ -200,15 +200,20 @@ type ChannelChange struct {
 // SetChannel makes the channel ref names point to a version, in one new
 // revision. A version that is not there is [ErrNotFound], with those that are.
 func (p *Publisher) SetChannel(ctx context.Context, ref reference.Reference, version string) (*ChannelChange, error) {
-	return p.moveChannel(ctx, fmt.Sprintf("set %s to %s", ref, version), ref,
-		func(ctx context.Context, v *view, now *Channel) (Listed, []ChannelEntry, error) {
-			t, err := v.resolve(ctx, ref.WithVersion(version))
-			if now == nil {
-				return t, nil, err
-			}
-			current := ChannelEntry{Version: now.Version, Tree: now.Tree, When: now.Since}
-			return t, append([]ChannelEntry{current}, now.Previous...), err
-		})
+	return p.moveChannel(ctx, fmt.Sprintf("set %s to %s", ref, version), ref, pointTo(ref.WithVersion(version)))
+}
+
+// pointTo chooses a version, or the newest, and remembers where the channel
+// points now.
+func pointTo(version reference.Reference) chooser {
+	return func(ctx context.Context, v *view, now *Channel) (Listed, []ChannelEntry, error) {
+		t, err := v.resolve(ctx, version)
+		if now == nil {
+			return t, nil, err
+		}
+		current := ChannelEntry{Version: now.Version, Tree: now.Tree, When: now.Since}
+		return t, append([]ChannelEntry{current}, now.Previous...), err
+	}
 }
 
 // RollbackChannel makes a channel point to what it pointed to before it was
@@ -239,31 +244,39 @@ type chooser func(ctx context.Context, v *view, now *Channel) (to Listed, past [
 func (p *Publisher) moveChannel(ctx context.Context, what string, ref reference.Reference, to chooser) (*ChannelChange, error) {
 	r := &ChannelChange{Channel: ref}
 	rev, err := p.edit(ctx, what, func(ctx context.Context, h *head, tx *revision.Tx) (bool, error) {
-		v := &view{st: p.o.Store, tx: tx}
-		now, err := v.channel(ctx, ref)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return false, err
-		}
-		t, past, err := to(ctx, v, now)
-		if err != nil {
-			return false, err
-		}
-		r.To, r.Tree = t.Reference.Version, t.Tree
-		if now != nil {
-			r.From = now.Version
-			if now.Version == r.To && now.at.Path == t.Path {
-				r.Unchanged = true
-				return false, nil
-			}
-		}
-		entry := ChannelEntry{Version: r.To, Tree: t.Tree, When: p.o.Now().UTC().Truncate(time.Second)}
-		return true, p.placeChannel(ctx, h, v, ref, t.Path, append([]ChannelEntry{entry}, past...))
+		return p.point(ctx, h, &view{st: p.o.Store, tx: tx}, ref, to, r, false)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	r.Revision = rev
 	return r, nil
+}
+
+// point moves a channel in the view's transaction, unless it is only to say in r
+// what would become of it.
+func (p *Publisher) point(ctx context.Context, h *head, v *view, ref reference.Reference, to chooser, r *ChannelChange, dry bool) (changed bool, err error) {
+	now, err := v.channel(ctx, ref)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	t, past, err := to(ctx, v, now)
+	if err != nil {
+		return false, err
+	}
+	r.To, r.Tree = t.Reference.Version, t.Tree
+	if now != nil {
+		r.From = now.Version
+		if now.Version == r.To && now.at.Path == t.Path {
+			r.Unchanged = true
+			return false, nil
+		}
+	}
+	if dry {
+		return true, nil
+	}
+	entry := ChannelEntry{Version: r.To, Tree: t.Tree, When: p.o.Now().UTC().Truncate(time.Second)}
+	return true, halfDone(p.placeChannel(ctx, h, v, ref, t.Path, append([]ChannelEntry{entry}, past...)))
 }
 
 // placeChannel writes a channel's link and record.
