@@ -27,15 +27,15 @@ type channelLine struct {
 
 // moveLine is what moving a channel prints with --json.
 type moveLine struct {
-	MessageType string         `json:"message_type"`
-	Kind        reference.Kind `json:"kind"`
-	Name        string         `json:"name"`
-	Channel     string         `json:"channel"`
-	From        string         `json:"from"`
-	To          string         `json:"to"`
-	Tree        string         `json:"tree"`
-	Revision    uint64         `json:"revision"`
-	Unchanged   bool           `json:"unchanged"`
+	Kind      reference.Kind `json:"kind"`
+	Name      string         `json:"name"`
+	Channel   string         `json:"channel"`
+	From      string         `json:"from"`
+	To        string         `json:"to"`
+	Tree      string         `json:"tree"`
+	Revision  uint64         `json:"revision"`
+	Unchanged bool           `json:"unchanged"`
+	DryRun    bool           `json:"dry_run,omitempty"`
 }
 
 func newChannel() *cobra.Command {
@@ -105,7 +105,7 @@ func channelMover(cmd *cobra.Command,
 		}
 		out := cmd.OutOrStdout()
 		if asJSON {
-			return line(out, moveLine{"channel_moved", ref.Kind, ref.Name, ref.Channel, c.From, c.To, c.Tree, c.Revision, c.Unchanged})
+			return typed(out, "channel_moved", movedOf(c))
 		}
 		switch {
 		case c.Unchanged:

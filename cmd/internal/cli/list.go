@@ -46,7 +46,7 @@ once.`,
 			}
 			if f.json {
 				for _, t := range all {
-					if err := line(cmd.OutOrStdout(), t); err != nil {
+					if err := typed(cmd.OutOrStdout(), "version", t); err != nil {
 						return fmt.Errorf("ls: %w", err)
 					}
 				}
