@@ -140,10 +140,10 @@ func (s *Keep) String() string { return fmt.Sprintf("keep %d of %s/%s", s.Versio
 func (s *Keep) apply(ctx context.Context, b *batch) Outcome {
 	o := Outcome{}
 	if s.Versions < 1 {
-		return Outcome{Err: fmt.Errorf("%s: at least one version has to stay", s)}
+		return Outcome{Err: errors.New("at least one version has to stay")}
 	}
 	if b.unsure[s.Kind] {
-		return Outcome{Err: fmt.Errorf("%s: nothing is removed while a source of that kind fails before it says its name", s)}
+		return Outcome{Err: errors.New("nothing is removed while a source of that kind fails before it says its name")}
 	}
 	all, err := b.view().all(ctx)
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *Keep) apply(ctx context.Context, b *batch) Outcome {
 			continue
 		}
 		if ok, err := path.Match(s.Names, ref.Name); err != nil {
-			return Outcome{Err: fmt.Errorf("%s: %w", s, err)}
+			return Outcome{Err: fmt.Errorf("%q: %w", s.Names, err)}
 		} else if !ok {
 			continue
 		}
