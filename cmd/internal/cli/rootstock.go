@@ -28,6 +28,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newRebase())
 	cmd.AddCommand(newSync())
+	cmd.AddCommand(newMan())
 	cmd.AddCommand(newDiff(), newExplain())
 	cmd.AddCommand(newSBOM(), newAudit())
 	cmd.AddCommand(newFleet())
