@@ -27,10 +27,11 @@ lint:
 demo: deps build
 	@e2e/demo/demo.sh
 
-# Breaks servers, proxies, names, disks and processes under a mounted cell, and
-# prints what became of it (docs/faults.md).
+# Breaks servers, proxies, names, disks and processes under a mounted cell, kills
+# and upgrades its daemon as often as docs/faults.md says, and prints what became
+# of it.
 fault: deps
-	@cd e2e/fault && unshare --mount --propagation private -- $(GO) test -count=1 -timeout 5m -table
+	@cd e2e/fault && unshare --mount --propagation private -- $(GO) test -count=1 -timeout 60m -table -full
 
 bench: deps build
 	@e2e/bench/bench.sh

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/cell/opened"
 	"github.com/rootstock-cf/rootstock/cell/registry"
@@ -54,6 +55,12 @@ type Options struct {
 	Quota        int64  // bytes of the cache; 0 for no bound but the disk
 	Socket       string // "" for none
 	Metrics      string // loopback HOST:PORT; "" for none
+	// Holder is the socket of the process that keeps the mounts when this one
+	// ends, killed or not; "" for none, whereupon they end with it.
+	Holder string
+	// NoResend answers what an earlier process left unanswered from memory,
+	// as kernels before 6.9 need it.
+	NoResend bool
 	// Tier is how containers are shown trees: [TierAuto] by default.
 	Tier string
 	// RunDir is where the image tier mounts; "" is mnt in CacheDir.
@@ -122,6 +129,12 @@ type Cell struct {
 	// opened notes which contents the kernel asked for.
 	opened *opened.Notes
 
+	holder  *holder.Client // nil without
+	since   time.Time
+	binary  string // this program's file at the start
+	restart atomic.Bool
+	stop    atomic.Pointer[context.CancelFunc] // of Run
+
 	images  *image.Tier // nil: the tree tier
 	tierWhy string
 
@@ -160,13 +173,23 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("name of the cell: %w; configure one", err)
 		}
 	}
-	c := &Cell{o: o, apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
+	c := &Cell{o: o, since: time.Now(), apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Log: o.Log}); err != nil {
+	if c.binary, err = os.Executable(); err != nil {
+		return nil, fmt.Errorf("cell: %w", err)
+	}
+	if o.Holder != "" {
+		if c.holder, err = holder.Connect(ctx, o.Holder, o.Log); err != nil {
+			return nil, err
+		}
+	}
+	// What a holder kept says that the machine went on.
+	continued := c.holder != nil && len(c.holder.Mounts()) > 0
+	if c.cache, err = cache.Open(o.CacheDir, cache.Options{Quota: o.Quota, Continued: continued, Log: o.Log}); err != nil {
 		return nil, err
 	}
 	if c.opened, err = openNotes(c.cache, o.Log); err != nil {
@@ -197,6 +220,7 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 	if err := c.loadFixedPins(); err != nil {
 		return nil, err
 	}
+	c.dropUnused(ctx)
 	return c, nil
 }
 
@@ -215,6 +239,7 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 	// Mounts must answer before anything else looks at them, and go last.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	c.stop.Store(&cancel)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, m := range c.mounted() {
 		g.Go(func() error { return c.serve(ctx, cancel, m) })
@@ -258,7 +283,11 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 	}
 	g.Go(func() error { c.remountLoop(ctx, cancel, g); return nil })
 	ready()
-	return g.Wait()
+	err := g.Wait()
+	if err == nil && c.restart.Load() {
+		return ErrRestart
+	}
+	return err
 }
 
 // serve answers m's mount and follows its repository. The mount of a single
@@ -273,6 +302,9 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	err := m.conn.Serve(inner)
 	stop()
 	err = errors.Join(err, <-followed)
+	if ctx.Err() == nil {
+		c.drop(m)
+	}
 	if len(c.o.Repositories) == 1 {
 		cancel()
 		return err
@@ -364,10 +396,17 @@ func (c *Cell) close() {
 			c.o.Log.Warn("notes of opened contents not closed cleanly", "error", err)
 		}
 	}
-	if c.cache != nil {
+	switch {
+	case c.cache == nil:
+	case c.restart.Load():
+		c.cache.Leave()
+	default:
 		if err := c.cache.Close(); err != nil {
 			c.o.Log.Warn("cache not closed cleanly; what is young will be verified at the next start", "error", err)
 		}
+	}
+	if c.holder != nil { // last: the next process may begin
+		c.holder.Close()
 	}
 }
 

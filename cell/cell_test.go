@@ -176,11 +176,11 @@ func TestMountedAgain(t *testing.T) {
 	daemon, c, _ := start(t, o)
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for range 600 {
+		for range 15_000 { // often: a remount takes no longer than two looks
 			if ok() {
 				return
 			}
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(2 * time.Millisecond)
 		}
 		t.Fatalf("never: %s", what)
 	}

@@ -17,6 +17,9 @@ const (
 	leastTTL = time.Second
 	// warning is how long before the whitelist's end its coming is said.
 	warning = 72 * time.Hour
+	// resumedPause is how soon the servers are asked after a start that asked
+	// none.
+	resumedPause = 100 * time.Millisecond
 )
 
 // follow looks for a new revision again and again and shows it. It says once
@@ -29,6 +32,12 @@ func (m *mounted) follow(ctx context.Context) error {
 		// Jitter, so that the cells of a foundation do not ask in step.
 		every := m.interval(m.repo.Status().TTL)
 		pause := every*9/10 + rand.N(every/5+1) // #nosec G404 -- not a secret
+		if m.resumed {
+			pause = min(pause, resumedPause)
+			if err := m.show(ctx); err != nil && ctx.Err() == nil {
+				m.cell.o.Log.Warn("what an earlier process showed last is not put right yet", "repository", m.o.Name, "error", err)
+			}
+		}
 		var asked chan<- error
 		select {
 		case <-ctx.Done():
@@ -98,18 +107,10 @@ func (w *watch) look(trusted error, end, now time.Time) string {
 }
 
 func (m *mounted) refresh(ctx context.Context) error {
-	changed, err := m.repo.Refresh(ctx)
-	if err != nil {
+	if _, err := m.repo.Refresh(ctx); err != nil {
 		return err
 	}
-	if !changed {
-		return nil
-	}
-	if _, err := m.fs.ShowRoot(ctx, m.conn); err != nil {
-		return err
-	}
-	m.cell.o.Log.Info("new revision", "repository", m.o.Name, "revision", m.revision())
-	return nil
+	return m.show(ctx)
 }
 
 // refreshNow has follow refresh at once and waits for the outcome.

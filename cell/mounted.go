@@ -2,6 +2,7 @@ package cell
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/fusefs"
 	"github.com/rootstock-cf/rootstock/fusefs/tree"
+	"github.com/rootstock-cf/rootstock/fusefs/view"
 	"github.com/rootstock-cf/rootstock/manifest"
 )
 
@@ -23,7 +25,11 @@ type mounted struct {
 	fs    *tree.FS
 	conn  *fusefs.Conn
 	pins  *pins
-	leads leads
+	// resumed says that an earlier process may have shown something else than
+	// what is new now, shown is the root that the kernel knows; follow's.
+	resumed bool
+	shown   view.Node
+	leads   leads
 	// wake asks follow for a refresh and takes where the outcome goes.
 	wake chan chan<- error
 }
@@ -43,6 +49,13 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 			err = fmt.Errorf("mount %s: %w", r.Name, err)
 		}
 	}()
+	kept, err := m.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if kept != nil {
+		defer kept.Close()
+	}
 	network := r.Network
 	network.Servers, network.Proxies, network.Clock = r.Servers, r.Proxies, c.o.Clock
 	if m.stack, err = fetch.New(network); err != nil {
@@ -56,17 +69,25 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 		}
 		external = m.extra
 	}
-	if m.repo, err = client.Open(ctx, client.Options{
+	o := client.Options{
 		Name: r.Name, Fetcher: m.stack, Trust: manifest.Trust{Keys: r.Keys}, Cache: c.cache,
 		Tag: r.Tag, Date: r.Date, RootHash: r.RootHash, Still: r.Still, External: external, Owner: r.Owner,
 		Blacklist: blacklistOf(r.Blacklist), Getenv: r.Getenv, Grace: c.o.Grace, Clock: c.o.Clock, Log: c.o.Log,
-	}); err != nil {
+	}
+	tag := m.nodes(&o, kept)
+	m.repo, err = client.Open(ctx, o)
+	if kept != nil && errors.Is(err, client.ErrNodes) {
+		if err := m.giveUp(ctx, kept, err.Error()); err != nil {
+			return nil, err
+		}
+		o.Resume, kept = false, nil
+		tag = m.nodes(&o, nil)
+		m.repo, err = client.Open(ctx, o)
+	}
+	if err != nil {
 		return nil, err
 	}
-	m.fs = tree.New(notedView{m.repo, m.repo.Digest, c.opened}, tree.Options{})
-	if m.conn, err = fusefs.Mount(ctx, m.fs, fusefs.Options{
-		Mountpoint: r.Mountpoint, FSName: r.Name, Log: c.o.Log,
-	}); err != nil {
+	if err := m.connect(ctx, kept, tag); err != nil {
 		return nil, err
 	}
 	// Last: what is pinned stays so until another mount has it pinned, too.
@@ -87,7 +108,7 @@ func (m *mounted) close() {
 // unmount leaves the repository open, for images to be let go of.
 func (m *mounted) unmount() {
 	if m.conn != nil {
-		m.conn.Unmount(context.Background()) //nolint:errcheck // logged there; unmounted already after Run
+		m.conn.End(context.Background()) //nolint:errcheck // logged there; unmounted already after Run
 	}
 	m.retire()
 }

@@ -44,6 +44,7 @@ func (c *Cell) calls() map[string]control.Call {
 		CallNetwork: control.Handle(c.network),
 		CallExplain: control.Handle(c.explain),
 		CallDrain:   control.HandleLong(c.drain),
+		CallRestart: control.Handle(c.startAgain),
 		CallReport:  control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
 		CallDisk:    control.Handle(c.disk),
 	}

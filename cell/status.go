@@ -9,6 +9,9 @@ import (
 // Status is the document of `rootstock-cell status --json` (docs/cli.md).
 type Status struct {
 	WorkerPID    int                `json:"worker_pid"`
+	WorkerSince  time.Time          `json:"worker_since"` // when it was started, or executed anew
+	WorkerBinary string             `json:"worker_binary"`
+	HolderPID    int                `json:"holder_pid,omitempty"`
 	Tier         string             `json:"tier"`        // image or tree
 	TierReason   string             `json:"tier_reason"` // why that one
 	Images       *ImageStatus       `json:"images,omitempty"`
@@ -68,6 +71,9 @@ func (c *Cell) Status(context.Context) (any, error) {
 	s := c.cache.Stats()
 	doc := Status{
 		WorkerPID:    os.Getpid(),
+		WorkerSince:  c.since,
+		WorkerBinary: c.binary,
+		HolderPID:    c.holderPID(),
 		Tier:         c.tier(),
 		TierReason:   c.tierWhy,
 		Images:       c.imageStatus(),

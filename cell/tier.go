@@ -26,7 +26,9 @@ func (c *Cell) chooseTier(ctx context.Context) error {
 	case TierTree:
 		c.tierWhy = "configured"
 	case TierImage, TierAuto, "":
-		t, err := image.Open(ctx, image.Options{Cache: c.cache, Dir: c.o.RunDir, Opened: c.opened.Note, Log: c.o.Log})
+		t, err := image.Open(ctx, image.Options{
+			Cache: c.cache, Dir: c.o.RunDir, Opened: c.opened.Note, Holder: c.holder, NoResend: c.o.NoResend, Log: c.o.Log,
+		})
 		switch {
 		case err == nil:
 			c.images, c.tierWhy = t, "the kernel has EROFS and data-only overlay layers"

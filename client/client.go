@@ -68,6 +68,16 @@ type Options struct {
 	// Still stays with the revision that Open found.
 	Still bool
 
+	// Nodes is a file that keeps what nodes mean, for the next process that
+	// shows this repository to the same kernel; "" for none. It begins anew
+	// unless Resume is set.
+	Nodes string
+	// Resume begins with what Nodes says the kernel was shown last. It asks
+	// no server, and holds no whitelist that ran out meanwhile and no
+	// blacklist against it: whoever reads on it must go on. Trusted says what
+	// there is against it, and Refresh renews it.
+	Resume bool
+
 	// External has the content of external files, by their path in the
 	// repository; nil refuses them.
 	External fetch.Fetcher
@@ -148,6 +158,7 @@ type Repository struct {
 	state    state
 	catalogs catalogs
 	slots    slots
+	nodes    *nodes // nil without
 	pins     pins
 	ahead    ahead
 	started  time.Time
@@ -193,6 +204,17 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	r.catalogs.init(r)
 	r.slots.init()
 	r.ahead.init(r)
+	if err := r.openNodes(); err != nil {
+		r.Close()
+		return nil, err
+	}
+	if o.Resume {
+		if err := r.resume(ctx); err != nil {
+			r.Close()
+			return nil, err
+		}
+		return r, nil
+	}
 	if !o.RootHash.IsZero() {
 		h, err := r.show(ctx, o.RootHash, 0, head{})
 		if err != nil {
@@ -215,6 +237,7 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 func (r *Repository) Close() {
 	r.ahead.close()
 	r.catalogs.close()
+	r.nodes.close()
 }
 
 // StateDir is the repository's directory in the cache, for what whoever shows it

@@ -35,6 +35,7 @@ type slots struct {
 	list atomic.Pointer[[]*slot] // by number; grows
 	mu   sync.Mutex
 	key  map[slotKey]*slot
+	keep func(x *slot) // before a slot is handed out
 }
 
 type slotKey struct {
@@ -48,6 +49,27 @@ const maxSlots = 1<<31 - 1
 func (s *slots) init() {
 	s.key = map[slotKey]*slot{}
 	s.list.Store(&[]*slot{nil})
+}
+
+// maxGap is how many numbers may be missing in a row: as many as a disk that is
+// full for long loses.
+const maxGap = 1 << 16
+
+// put puts back a slot that another process gave out. Numbers that are missing
+// stay nil: what they meant is not known, and nobody gets them.
+func (s *slots) put(x *slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := *s.list.Load()
+	if int64(x.id) > int64(len(list))+maxGap {
+		return
+	}
+	for int64(len(list)) <= int64(x.id) {
+		list = append(list, nil)
+	}
+	list[x.id] = x
+	s.key[slotKey{x.cat.hash, x.mount}] = x
+	s.list.Store(&list)
 }
 
 // largest bounds the node ids given out so far.
@@ -75,6 +97,9 @@ func (s *slots) get(c *cat, mount, prefix string, anyPrefix bool) (*slot, error)
 		return nil, fmt.Errorf("%w: too many catalogs", ErrInconsistent)
 	}
 	x := &slot{id: uint32(len(list)), cat: c, mount: mount, prefix: prefix, any: anyPrefix} // #nosec G115 -- bounded above
+	if s.keep != nil {
+		s.keep(x)
+	}
 	list = append(list, x)
 	s.key[k] = x
 	s.list.Store(&list)
@@ -84,7 +109,7 @@ func (s *slots) get(c *cat, mount, prefix string, anyPrefix bool) (*slot, error)
 // byHash finds a slot of a catalog, wherever it is attached.
 func (s *slots) byHash(h object.Hash) (*slot, bool) {
 	for _, x := range (*s.list.Load())[1:] {
-		if x.cat.hash == h {
+		if x != nil && x.cat.hash == h {
 			return x, true
 		}
 	}

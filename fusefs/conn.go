@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -29,6 +30,10 @@ type Conn struct {
 	asides     sync.WaitGroup
 	detached   atomic.Bool
 	done       chan struct{} // closed when Serve returns
+	flight     *inFlight
+	adopted    bool
+	leaving    atomic.Bool
+	left       chan struct{} // closed when leaving and no reader has a request
 
 	// life guards fd: replies and notifications hold it for reading, closing
 	// the device for writing. It is taken last, below all other locks.
@@ -75,10 +80,10 @@ func OpenMount(o Options) (fd int, mountpoint string, err error) {
 // resolved path), which [Conn.Serve] closes in the end unless Adopt fails.
 //
 // If init is zero, the mount is new and the protocol to be agreed on. Otherwise
-// the connection continues one that was begun by a process that has died, and
-// init is that one's [Conn.Init]. Then the file system must know the node ids
-// handed out before, and the options be the same; [Conn.Resend] asks for what
-// was left unanswered.
+// the connection continues one that was begun by another process, with [Begin]
+// or as one that has died, and init is what that was told. Then the file system
+// must know the node ids handed out before, and the options be the same. What
+// was left unanswered is answered by [Conn.Serve].
 func Adopt(fd int, init Init, f FS, o Options) (*Conn, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
@@ -90,29 +95,91 @@ func Adopt(fd int, init Init, f FS, o Options) (*Conn, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(deviceMajor, deviceMinor) {
 		return nil, fmt.Errorf("adopt file descriptor %d: it is not %s", fd, devicePath)
 	}
-	c := newConn(fd, f, o)
-	var err error
-	if init == (Init{}) {
-		err = c.begin()
-	} else {
-		_, err = c.agree(init.request())
+	flight, err := mapInFlight(o.InFlight)
+	if err != nil {
+		return nil, fmt.Errorf("connection of %s: %w", o.Mountpoint, err)
 	}
-	if err == nil {
+	c := newConn(fd, f, o, flight)
+	if c.adopted = init != (Init{}); c.adopted {
+		err = c.continueFrom(init)
+	} else {
+		err = c.begin()
+	}
+	if c.dev = o.Device; err == nil && c.dev == 0 {
 		c.dev, err = mountDevice(c.mountpoint)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("connection of %s: %w", o.Mountpoint, err)
+		return nil, errors.Join(fmt.Errorf("connection of %s: %w", o.Mountpoint, err), flight.unmap())
 	}
 	if err := raiseReadAhead(c.dev, o.MaxRead); err != nil {
 		c.log.Warn("large files will be read in small steps", slog.Any("err", err))
 	}
 	c.log.Info("mounted", slog.String("mountpoint", o.Mountpoint),
-		slog.Uint64("protocol", uint64(c.init.Minor)), slog.Bool("adopted", init != Init{}))
+		slog.Uint64("protocol", uint64(c.init.Minor)), slog.Bool("adopted", c.adopted))
 	return c, nil
 }
 
-func newConn(fd int, f FS, o Options) *Conn {
+// Begin agrees with the kernel on the protocol of a new mount, whose device fd
+// is. The process that adopts it, with the same options and what Begin returns,
+// may be another one.
+func Begin(fd int, o Options) (Init, error) {
+	if err := o.setDefaults(); err != nil {
+		return Init{}, err
+	}
+	c := newConn(fd, nil, o, nil)
+	if err := c.begin(); err != nil {
+		return Init{}, fmt.Errorf("connection of %s: %w", o.Mountpoint, err)
+	}
+	return c.init, nil
+}
+
+// takeOver answers what another process read and left unanswered: the kernel
+// sends it again if it can, otherwise it is in the memory of requests in flight.
+func (c *Conn) takeOver() error {
+	if !c.adopted {
+		return nil
+	}
+	if !c.opts.NoResend {
+		err := c.Resend()
+		if err == nil || errors.Is(err, unix.ENODEV) {
+			c.flight.forget() // only now: this process may die, too
+			return nil
+		}
+		if !errors.Is(err, ErrNoResend) {
+			return fmt.Errorf("connection of %s: %w", c.mountpoint, err)
+		}
+	}
+	list := c.flight.inherit()
+	for _, h := range list {
+		switch opcode(h.in) {
+		case opForget, opBatchForget, opInterrupt:
+			answered(h.in)
+			c.flight.release(h)
+			continue
+		}
+		if nodeID(h.in) == RootID {
+			setNodeID(h.in, rootAlias)
+		}
+		c.counts.inherited.Add(1)
+		c.tasks.addHeld(h)
+	}
+	return nil
+}
+
+// leave ends the serving without an end to the mount.
+func (c *Conn) leave() {
+	c.leaving.Store(true)
+	c.tasks.close()
+	for int(c.idle.Load()) < c.opts.Readers {
+		time.Sleep(100 * time.Microsecond) // for answers from memory or a local disk
+	}
+	close(c.left)
+}
+
+func newConn(fd int, f FS, o Options, flight *inFlight) *Conn {
 	c := &Conn{
+		flight:     flight,
+		left:       make(chan struct{}),
 		mountpoint: o.Mountpoint,
 		opts:       o,
 		log:        o.Log,
@@ -120,7 +187,7 @@ func newConn(fd int, f FS, o Options) *Conn {
 		done:       make(chan struct{}),
 		disk:       make(chan struct{}, o.Waiting),
 	}
-	c.tasks = newTasks(o.Waiting, o.Deadline, o.Grace, &c.counts)
+	c.tasks = newTasks(o.Waiting, o.Deadline, o.Grace, flight, &c.counts)
 	c.tasks.handle = c.handleTask
 	c.tasks.fail = c.replyError
 	c.tasks.failed = c.failed

@@ -19,6 +19,8 @@ type Init struct {
 	Minor        uint32 `json:"minor"`
 	MaxReadAhead uint32 `json:"max_read_ahead"` // bytes
 	Flags        uint64 `json:"flags"`          // FUSE_* capabilities
+	// Agreed are the capabilities that were answered, 0 if that is not known.
+	Agreed uint64 `json:"agreed,omitempty"`
 }
 
 // Init returns what the kernel said when the connection began.
@@ -42,6 +44,18 @@ func (i Init) request() []byte {
 	return p
 }
 
+// continueFrom makes a connection of what another process agreed on.
+func (c *Conn) continueFrom(init Init) error {
+	if _, err := c.agree(init.request()); err != nil {
+		return err
+	}
+	if init.Agreed != 0 && init.Agreed != c.init.Agreed {
+		return fmt.Errorf("%w: the connection was begun with the capabilities %#x, and this program takes %#x",
+			ErrProtocol, init.Agreed, c.init.Agreed)
+	}
+	return nil
+}
+
 // agree has the INIT message in answered and returns the reply.
 func (c *Conn) agree(in []byte) ([]byte, error) {
 	var msg fuse.InitIn
@@ -59,6 +73,11 @@ func (c *Conn) agree(in []byte) ([]byte, error) {
 	n, st := c.server.HandleRequest([][]byte{in}, [][]byte{out})
 	if !st.Ok() || n < maxWriteAt+4 || replyStatus(out) != fuse.OK {
 		return nil, fmt.Errorf("%w: kernel speaks %d.%d", ErrProtocol, msg.Major, msg.Minor)
+	}
+	const flagsAt, flags2At = outHeaderSize + int(unsafe.Offsetof(fuse.InitOut{}.Flags)), outHeaderSize + int(unsafe.Offsetof(fuse.InitOut{}.Flags2))
+	c.init.Agreed = uint64(binary.NativeEndian.Uint32(out[flagsAt:]))
+	if n >= flags2At+4 {
+		c.init.Agreed |= uint64(binary.NativeEndian.Uint32(out[flags2At:])) << 32
 	}
 	// Nothing is ever written; a page keeps the request buffers small.
 	binary.NativeEndian.PutUint32(out[maxWriteAt:], minWrite)

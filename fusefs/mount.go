@@ -111,6 +111,19 @@ func raiseReadAhead(dev uint64, bytes int) error {
 	return nil
 }
 
+// End unmounts or, with [Options].Keep, leaves the mount to whoever has the
+// device. It is what Serve does in the end, for a connection that may not have
+// been served.
+func (c *Conn) End(ctx context.Context) error {
+	if !c.opts.Keep {
+		return c.Unmount(ctx)
+	}
+	if c.ended() || c.leaving.Swap(true) {
+		return nil
+	}
+	return c.closeDevice()
+}
+
 // Unmount takes the mount away. If it is in use until ctx is done or two seconds
 // have passed, it is detached: no one new gets in, those who are in stay until
 // they leave, and only then does Serve return. Unmounting what is unmounted

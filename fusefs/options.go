@@ -35,6 +35,24 @@ type Options struct {
 	Deadline time.Duration
 	Grace    time.Duration
 
+	// InFlight is where the requests that are read and not answered lie, so
+	// that another process can answer them: see [NewInFlight]. Without it
+	// they lie in memory of this process. The caller closes it, at any time
+	// after the connection was made.
+	InFlight *os.File
+
+	// Device is st_dev of the mount of an adopted connection; 0 asks the
+	// mountpoint, where something else may be mounted by now.
+	Device uint64
+
+	// Keep leaves the mount when Serve ends, for another process that has
+	// the device.
+	Keep bool
+
+	// NoResend has an adopted connection answer what was left unanswered
+	// from InFlight, also where the kernel could send it again.
+	NoResend bool
+
 	// NoXAttrs says that nothing shown on this connection, now or later, can
 	// have an extended attribute. The kernel stops asking for good.
 	NoXAttrs bool
@@ -68,6 +86,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Grace == 0 {
 		o.Grace = time.Second
+	}
+	if o.Readers > maxReaders {
+		return fmt.Errorf("%d readers: no more than %d", o.Readers, maxReaders)
 	}
 	if o.Readers < 0 || o.Waiting < 0 || o.Deadline < 0 || o.Grace < 0 {
 		return errors.New("connection options: numbers and durations must not be negative")

@@ -1,7 +1,6 @@
 package fusefs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,16 +15,23 @@ import (
 )
 
 // Serve answers requests until the file system is unmounted, by anyone, or
-// until ctx is done, whereupon it unmounts it. It is called once. When it
-// returns, no method of the FS is running but such as have outlived their
-// deadline, and the device is closed.
+// until ctx is done, whereupon it unmounts it or, with [Options].Keep, leaves
+// it. It is called once. When it returns, no method of the FS is running but
+// such as have outlived their deadline, and the device is closed.
 func (c *Conn) Serve(ctx context.Context) error {
 	defer close(c.done)
+	if err := c.takeOver(); err != nil {
+		return errors.Join(err, c.closeDevice())
+	}
 	served := make(chan struct{})
 	var unmount sync.WaitGroup
 	unmount.Go(func() {
 		select {
 		case <-ctx.Done():
+			if c.opts.Keep {
+				c.leave()
+				return
+			}
 			if err := c.Unmount(context.WithoutCancel(ctx)); err != nil {
 				c.log.Error("cannot unmount", slog.Any("err", err))
 			}
@@ -33,16 +39,26 @@ func (c *Conn) Serve(ctx context.Context) error {
 		}
 	})
 
-	errs := make([]error, c.opts.Readers)
+	ends := make([]error, c.opts.Readers)
 	var readers sync.WaitGroup
-	for i := range errs {
-		readers.Go(func() { errs[i] = c.read() })
+	for i := range ends {
+		readers.Go(func() { ends[i] = c.read(c.flight.reader(i)) })
 	}
-	readers.Wait()
-	close(served)
+	var errs []error
+	go func() {
+		readers.Wait()
+		close(served)
+	}()
+	select {
+	case <-served:
+		errs = append(errs, ends...)
+	case <-c.left: // readers that wait for a request cannot be woken
+	}
 	c.asides.Wait() // these may add tasks
 	if !c.tasks.drain() {
 		c.log.Warn("requests still running at the end of the mount", slog.String("mountpoint", c.mountpoint))
+	} else if !c.leaving.Load() {
+		errs = append(errs, c.flight.unmap())
 	}
 	unmount.Wait()
 	return errors.Join(append(errs, c.closeDevice())...)
@@ -56,15 +72,22 @@ type reader struct {
 
 // read takes requests from the device until there is no more file system. It
 // stays on one thread: a switch of threads per request costs half the speed.
-func (c *Conn) read() error {
+func (c *Conn) read(in []byte) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	panicOnFault()
-	r := reader{in: make([]byte, readBuffer), out: make([]byte, replyRoom+c.opts.MaxRead)}
+	r := reader{in: in, out: make([]byte, replyRoom+c.opts.MaxRead)}
 	failures := 0
 	for {
 		c.idle.Add(1)
+		if c.leaving.Load() {
+			return nil
+		}
+		answered(r.in)
 		n, err := unix.Read(c.fd, r.in)
+		if c.leaving.Load() {
+			return nil // what was read is the next process's
+		}
 		c.idle.Add(-1)
 		switch {
 		case err == nil:
@@ -129,13 +152,14 @@ func (c *Conn) aside(in []byte) bool {
 	default:
 		return false
 	}
-	in = bytes.Clone(in)
+	h := c.flight.hold(in)
 	c.asides.Go(func() {
 		panicOnFault()
 		defer func() { <-c.disk }()
-		buf := c.buffers.get(payload(in))
+		buf := c.buffers.get(payload(h.in))
 		defer c.buffers.put(buf)
-		c.now(in, *buf, make([][]byte, 1), make([][]byte, 1))
+		c.now(h.in, *buf, make([][]byte, 1), make([][]byte, 1))
+		c.flight.release(h)
 	})
 	return true
 }
@@ -147,13 +171,14 @@ func (c *Conn) now(in, out []byte, inv, outv [][]byte) {
 	n, st := c.server.HandleRequest(inv, outv)
 	switch {
 	case !st.Ok():
-		c.replyError(unique(in), fuse.EIO)
+		c.replyError(in, fuse.EIO)
 	case n == 0:
-		// A message without a reply.
+		answered(in) // a message without a reply
 	case replyStatus(out) == undecided:
 		c.tasks.add(in)
+		answered(in)
 	default:
-		c.reply(out[:n])
+		c.reply(in, out[:n])
 	}
 }
 
@@ -167,9 +192,9 @@ func (c *Conn) handleTask(t *task) {
 	}
 	switch {
 	case !st.Ok():
-		c.replyError(t.unique, fuse.EIO)
+		c.replyError(t.in, fuse.EIO)
 	case n > 0:
-		c.reply((*buf)[:n])
+		c.reply(t.in, (*buf)[:n])
 	}
 }
 
@@ -182,20 +207,27 @@ func (c *Conn) interrupt(in []byte) {
 		return
 	}
 	if !c.tasks.interrupt(interrupted(in)) {
-		c.replyError(unique(in), fuse.EAGAIN)
+		c.replyError(in, fuse.EAGAIN)
 	}
 }
 
-func (c *Conn) replyError(unique uint64, st fuse.Status) {
+func (c *Conn) replyError(in []byte, st fuse.Status) {
 	var out [outHeaderSize]byte
-	header(out[:], len(out), -int32(st), unique)
-	c.reply(out[:])
+	header(out[:], len(out), -int32(st), unique(in))
+	c.reply(in, out[:])
 }
 
-// reply sends an answer. ENOENT says that no one waits for it any more, ENODEV
-// that there is no file system any more.
-func (c *Conn) reply(out []byte) {
+// reply sends the answer to in, which then is no longer in flight. ENOENT says
+// that no one waits for it any more, ENODEV that there is no file system any more.
+//
+// Who leaves the mount to another process leaves to it, too, what could not be
+// answered, since that may be for no other reason.
+func (c *Conn) reply(in, out []byte) {
+	if c.leaving.Load() && replyStatus(out) != fuse.OK {
+		return
+	}
 	err := c.write(out)
+	answered(in)
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
 		c.log.Warn("reply not accepted", slog.Int("bytes", len(out)),
 			slog.Int("status", int(replyStatus(out))), slog.Any("err", err))

@@ -15,10 +15,11 @@ type Stats struct {
 	Abandoned  uint64 // requests answered while their handler was still at it
 	Failures   uint64 // requests answered EIO
 	Panics     uint64 // handlers that panicked
+	Inherited  uint64 // requests that another process had read
 }
 
 type counters struct {
-	requests, forgets, waiting, interrupts, abandoned, failures, panics atomic.Uint64
+	requests, forgets, waiting, interrupts, abandoned, failures, panics, inherited atomic.Uint64
 
 	lastLog    atomic.Int64 // UNIX nanoseconds of the last failure logged
 	suppressed atomic.Uint64
@@ -34,6 +35,7 @@ func (c *Conn) Stats() Stats {
 		Abandoned:  c.counts.abandoned.Load(),
 		Failures:   c.counts.failures.Load(),
 		Panics:     c.counts.panics.Load(),
+		Inherited:  c.counts.inherited.Load(),
 	}
 }
 

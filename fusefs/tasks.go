@@ -2,7 +2,6 @@ package fusefs
 
 import (
 	"context"
-	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +17,9 @@ import (
 // The bound is on goroutines, not on requests: how many of those are open is up
 // to the kernel and the number of processes.
 type tasks struct {
-	handle  func(t *task)                       // runs t and calls answered
-	fail    func(unique uint64, st fuse.Status) // sends an error reply
+	handle  func(t *task)                   // runs t and calls answered
+	fail    func(in []byte, st fuse.Status) // sends an error reply
+	flight  *inFlight
 	failed  func(op uint32, node uint64, err error)
 	maximum int
 	timeout time.Duration // from arrival
@@ -41,7 +41,8 @@ type tasks struct {
 // task is one request that may wait.
 type task struct {
 	unique uint64
-	in     []byte // the request, own copy
+	caller uint32 // thread id, 0 if it is none of this namespace
+	held          // the request, own copy
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -50,10 +51,13 @@ type task struct {
 	started bool
 	late    fuse.Status // what stop answers
 	done    bool
+	failing bool // somebody answers in the handler's place
+	unused  bool // and gives the slot back
 }
 
-func newTasks(maximum int, timeout, grace time.Duration, c *counters) *tasks {
+func newTasks(maximum int, timeout, grace time.Duration, flight *inFlight, c *counters) *tasks {
 	t := &tasks{
+		flight:  flight,
 		maximum: maximum,
 		timeout: timeout,
 		grace:   grace,
@@ -78,17 +82,23 @@ func (t *tasks) context(unique uint64) context.Context {
 }
 
 // add takes over the request in, which is copied.
-func (t *tasks) add(in []byte) {
+func (t *tasks) add(in []byte) { t.addHeld(t.flight.hold(in)) }
+
+// addHeld takes over the request in, and its slot. One that is there already,
+// which only what another process left can be, is dropped.
+func (t *tasks) addHeld(in held) {
 	t.counts.waiting.Add(1)
-	n := &task{
-		unique: binary.NativeEndian.Uint64(in[8:]),
-		in:     append([]byte(nil), in...),
-		late:   fuse.EIO,
-	}
+	n := &task{unique: unique(in.in), caller: caller(in.in), held: in, late: fuse.EIO}
 	n.ctx, n.cancel = context.WithTimeout(t.base, t.timeout)
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.byID[n.unique] != nil {
+		n.cancel()
+		answered(in.in)
+		t.flight.release(in)
+		return
+	}
 	n.stop = time.AfterFunc(t.timeout+t.grace, func() { t.giveUp(n) })
 	t.byID[n.unique] = n
 	t.open.Add(1)
@@ -113,6 +123,7 @@ func (t *tasks) work(n *task) {
 		if run {
 			t.handle(n)
 		}
+		t.letGo(n)
 		n = t.next()
 	}
 }
@@ -132,10 +143,47 @@ func (t *tasks) next() *task {
 	return n
 }
 
+// letGo gives n's slot back when its handler is through, or leaves that to who
+// is answering in the handler's place.
+func (t *tasks) letGo(n *task) {
+	t.mu.Lock()
+	n.unused = true
+	failing := n.failing
+	t.mu.Unlock()
+	if !failing {
+		t.flight.release(n.held)
+	}
+}
+
+// failLate answers n in its handler's place, unless it has been answered. It
+// reports whether it did.
+func (t *tasks) failLate(n *task, st fuse.Status) bool {
+	t.mu.Lock()
+	n.failing = t.finishLocked(n)
+	failing := n.failing
+	t.mu.Unlock()
+	if !failing {
+		return false
+	}
+	t.fail(n.in, st)
+	t.mu.Lock()
+	n.failing = false
+	unused := n.unused
+	t.mu.Unlock()
+	if unused {
+		t.flight.release(n.held)
+	}
+	return true
+}
+
 // finish reports whether n is still to be answered, by the caller if so.
 func (t *tasks) finish(n *task) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.finishLocked(n)
+}
+
+func (t *tasks) finishLocked(n *task) bool {
 	if n.done {
 		return false
 	}
@@ -153,21 +201,45 @@ func (t *tasks) giveUp(n *task) {
 	t.mu.Lock()
 	late := n.late
 	t.mu.Unlock()
-	if !t.finish(n) {
-		return
+	if t.failLate(n, late) {
+		t.counts.abandoned.Add(1)
 	}
-	t.counts.abandoned.Add(1)
-	t.fail(n.unique, late)
 }
 
-// interrupt ends the context of a request, and at once the request if no handler
-// has it yet. It reports whether the request was found.
+// interrupt ends a request whose caller has given up, now or while it still
+// waits. It reports whether the request was found.
 func (t *tasks) interrupt(unique uint64) bool {
 	t.mu.Lock()
 	n := t.byID[unique]
+	t.mu.Unlock()
 	if n == nil {
-		t.mu.Unlock()
 		return false
+	}
+	t.look(n)
+	return true
+}
+
+// look ends n if its caller has given up, or looks again later.
+func (t *tasks) look(n *task) {
+	t.mu.Lock()
+	done := n.done
+	t.mu.Unlock()
+	switch {
+	case done:
+	case gaveUp(n.caller):
+		t.end(n)
+	default:
+		time.AfterFunc(callerLook, func() { t.look(n) })
+	}
+}
+
+// end ends the context of a request, and at once the request if no handler has
+// it yet.
+func (t *tasks) end(n *task) {
+	t.mu.Lock()
+	if n.done || n.late == fuse.EINTR {
+		t.mu.Unlock()
+		return
 	}
 	t.counts.interrupts.Add(1)
 	n.late = fuse.EINTR
@@ -177,10 +249,9 @@ func (t *tasks) interrupt(unique uint64) bool {
 		n.stop.Reset(t.grace)
 	}
 	t.mu.Unlock()
-	if queued && t.finish(n) {
-		t.fail(n.unique, fuse.EINTR)
+	if queued {
+		t.failLate(n, fuse.EINTR)
 	}
-	return true
 }
 
 // drain ends all contexts and waits for the handlers, but not for those that

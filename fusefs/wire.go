@@ -70,6 +70,7 @@ func opName(op uint32) string {
 func opcode(in []byte) uint32 { return binary.NativeEndian.Uint32(in[4:]) }
 func unique(in []byte) uint64 { return binary.NativeEndian.Uint64(in[8:]) }
 func nodeID(in []byte) uint64 { return binary.NativeEndian.Uint64(in[16:]) }
+func caller(in []byte) uint32 { return binary.NativeEndian.Uint32(in[32:]) }
 
 func setNodeID(in []byte, id uint64) { binary.NativeEndian.PutUint64(in[16:], id) }
 

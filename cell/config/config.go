@@ -43,6 +43,7 @@ type file struct {
 	Quota        size         `yaml:"quota"`
 	Socket       string       `yaml:"socket"`
 	Metrics      string       `yaml:"metrics"`
+	Holder       string       `yaml:"holder"`
 	Tier         string       `yaml:"tier"`
 	Run          string       `yaml:"run"`
 	Scrub        size         `yaml:"scrub"`
@@ -165,7 +166,7 @@ func (c *checker) path(p string) string {
 func (c *checker) options(f *file) cell.Options {
 	o := cell.Options{
 		CacheDir: c.path(f.Cache), Quota: int64(f.Quota), Socket: c.path(f.Socket), Metrics: f.Metrics,
-		Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
+		Holder: c.path(f.Holder), Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
 	}
 	if f.Cache == "" {
 		c.bad("cache", "missing; name a directory for what is fetched")

@@ -127,7 +127,7 @@ func (c *Client) exchange(ctx context.Context, name string, params any, progress
 	// daemon that nobody waits any more.
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // see above
 	defer stop()
-	if err := checkPeer(conn); err != nil {
+	if err := CheckPeer(conn); err != nil {
 		return nil, fmt.Errorf("daemon at %s: %w", c.Socket, err)
 	}
 	if _, err := conn.Write(append(line, '\n')); err != nil {

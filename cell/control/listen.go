@@ -36,7 +36,7 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	// Until here the umask decides who may connect; checkPeer refuses
+	// Until here the umask decides who may connect; CheckPeer refuses
 	// strangers in any case.
 	if err := os.Chmod(path, 0o600); err != nil {
 		l.Close() //nolint:errcheck // the first error counts

@@ -103,7 +103,7 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 
 // answer reads the request and runs the call.
 func (s *Server) answer(ctx context.Context, conn *net.UnixConn) (any, error) {
-	if err := checkPeer(conn); err != nil {
+	if err := CheckPeer(conn); err != nil {
 		return nil, err
 	}
 	conn.SetReadDeadline(time.Now().Add(lineTimeout)) //nolint:errcheck // Read would say so

@@ -122,8 +122,8 @@ func readLine(r io.Reader, most int) ([]byte, error) {
 	}
 }
 
-// checkPeer lets only root and the process's own user through.
-func checkPeer(conn *net.UnixConn) error {
+// CheckPeer lets only root and the process's own user through.
+func CheckPeer(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err

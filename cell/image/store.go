@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/fusefs"
 	"github.com/rootstock-cf/rootstock/fusefs/objects"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
@@ -45,6 +46,8 @@ func (n noted) Open(ctx context.Context, id object.ContentID) (view.Content, err
 }
 
 type connection struct {
+	key  string // with the holder, if there is one
+	tag  string
 	fs   *objects.FS
 	conn *fusefs.Conn
 	done chan struct{} // closed when it has ended
@@ -56,7 +59,12 @@ const linger = 500 * time.Millisecond
 
 func openStore(ctx context.Context, o Options, source objects.Source) (*store, error) {
 	s := &store{o: o, dir: filepath.Join(o.Dir, "objects"), source: source, failed: make(chan error, 1)}
-	// One that is left has lost its process: the cache is locked by us.
+	mounted, err := s.adopt(ctx)
+	if err != nil || mounted {
+		return s, err
+	}
+	// One that is left has lost its process: the cache is locked by us, and the
+	// holder does not have it.
 	if err := detachAll(ctx, s.dir); err != nil {
 		return nil, err
 	}
@@ -76,17 +84,17 @@ func (s *store) ensure(ctx context.Context) error {
 	if len(s.conns) > 0 {
 		s.o.Log.Warn("somebody unmounted the objects mount, making it again", "mountpoint", s.dir)
 	}
-	fs, err := objects.New(s.source, objects.Options{Numbers: filepath.Join(s.o.Dir, "objects.numbers")})
-	if err != nil {
+	c := &connection{done: make(chan struct{})}
+	if s.o.Holder != nil {
+		c.tag = holder.NewTag()
+	}
+	var err error
+	if c.fs, err = objects.New(s.source, objects.Options{Numbers: s.numbers(c.tag)}); err != nil {
 		return err
 	}
-	conn, err := fusefs.Mount(ctx, fs, fusefs.Options{
-		Mountpoint: s.dir, FSName: "rootstock-objects", NoXAttrs: true, Log: s.o.Log,
-	})
-	if err != nil {
-		return errors.Join(fmt.Errorf("objects mount: %w", err), fs.Close())
+	if err := s.connect(ctx, c); err != nil {
+		return errors.Join(fmt.Errorf("objects mount: %w", err), c.fs.Close())
 	}
-	c := &connection{fs: fs, conn: conn, done: make(chan struct{})}
 	s.conns = append(s.conns, c)
 	if s.serving != nil {
 		go s.answer(s.serving, c)
@@ -112,7 +120,11 @@ func (s *store) serve(ctx context.Context) error {
 
 // answer serves one connection to its end.
 func (s *store) answer(ctx context.Context, c *connection) {
-	err := c.conn.Serve(context.WithoutCancel(ctx))
+	serve := context.WithoutCancel(ctx)
+	if s.o.Holder != nil {
+		serve = ctx // which leaves it to the holder
+	}
+	err := c.conn.Serve(serve)
 	if err = errors.Join(err, c.fs.Close()); err != nil {
 		s.o.Log.Warn("connection of the objects mount ended", "error", err)
 	}
@@ -121,6 +133,7 @@ func (s *store) answer(ctx context.Context, c *connection) {
 	if ctx.Err() != nil {
 		return
 	}
+	s.drop(ctx, c)
 	if err := s.ensure(ctx); err != nil && ctx.Err() == nil {
 		select {
 		case s.failed <- err:
@@ -155,6 +168,12 @@ func (s *store) live() []*connection {
 // the connection when the process is gone.
 func (s *store) end() error {
 	live := s.live()
+	if s.o.Holder != nil {
+		for _, c := range live {
+			<-c.done
+		}
+		return nil
+	}
 	if err := s.unmount(live); err != nil {
 		return err
 	}
@@ -182,8 +201,14 @@ func (s *store) unmount(live []*connection) error {
 // close makes connections that are still there answer EIO.
 func (s *store) close() error {
 	live := s.live()
-	errs := []error{s.unmount(live)}
+	var errs []error
+	if s.o.Holder == nil {
+		errs = append(errs, s.unmount(live))
+	}
 	for _, c := range live {
+		if s.o.Holder != nil {
+			errs = append(errs, c.conn.End(context.Background()))
+		}
 		errs = append(errs, c.fs.Close())
 	}
 	return errors.Join(errs...)

@@ -27,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/client/usage"
@@ -48,6 +49,10 @@ type Options struct {
 	// mounted below it, so it must be where the mount namespaces of those
 	// who start containers see mounts appear.
 	Dir string
+	// Holder keeps the objects mount when this process ends; nil without.
+	Holder *holder.Client
+	// NoResend is fusefs's.
+	NoResend bool
 	// Retry is the time between two tries to get what held trees lack; 15 s.
 	Retry time.Duration
 	// Opened is told of each content that the kernel asks for; nil for
@@ -104,8 +109,10 @@ func Open(ctx context.Context, o Options) (*Tier, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "trees"), 0o700); err != nil {
 		return nil, fmt.Errorf("image tier: %w", err)
 	}
-	if err := Probe(ctx, o.Dir); err != nil {
-		return nil, err
+	if !held(o.Holder) { // otherwise it was probed by who made what is held
+		if err := Probe(ctx, o.Dir); err != nil {
+			return nil, err
+		}
 	}
 	t := &Tier{o: o, contents: client.NewContents(o.Cache), trees: map[imagemeta.TreeID]*tree{}}
 	if t.store, err = openStore(ctx, o, noted{t.contents, o.Opened}); err != nil {

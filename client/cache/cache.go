@@ -62,8 +62,12 @@ type Options struct {
 	// Memory bounds the bytes kept in memory when the disk takes no more;
 	// 32 MiB, negative for none.
 	Memory int64
-	Log    *slog.Logger // of the background sync; nil is silent
-	Clock  func() time.Time
+	// Continued says that the last process that used the directory may have
+	// died, but the machine went on since: what that stored and did not sync
+	// is all there.
+	Continued bool
+	Log       *slog.Logger // of the background sync; nil is silent
+	Clock     func() time.Time
 }
 
 // Cache is one directory. All methods may be called concurrently.
@@ -189,6 +193,14 @@ func (c *Cache) flock() error {
 		return fmt.Errorf("cache lock %s: %w", path, err)
 	}
 	return nil
+}
+
+// Leave lets go of the directory in favour of a cache that is Continued. Unlike
+// Close it waits for no disk.
+func (c *Cache) Leave() {
+	close(c.stop)
+	c.done.Wait()
+	c.closeFiles()
 }
 
 // Close makes everything durable, notes that the stop was clean, and lets go

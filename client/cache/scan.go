@@ -44,14 +44,23 @@ func (c *Cache) load() error {
 	}
 	slices.SortFunc(list, func(a, b *found) int { return cmp.Compare(a.used, b.used) })
 	for _, f := range list {
-		if !clean && suspect(time.Unix(0, f.file.mtime), at) && !c.sound(f) {
+		if !clean && !c.o.Continued && suspect(time.Unix(0, f.file.mtime), at) && !c.sound(f) {
 			c.stats.Discarded++
 			c.unlinkAll(f.entry)
 			continue
 		}
 		c.index.add(f.entry)
 	}
-	return c.setSyncPoint(c.o.Clock())
+	if clean {
+		return c.setSyncPoint(c.o.Clock())
+	}
+	// What is younger was verified, out of memory it may be: only the next sync
+	// puts it on the disk for good.
+	c.sync = syncPoint{at: at, stored: true}
+	if at.IsZero() {
+		return c.setSyncPoint(time.Unix(0, 0))
+	}
+	return nil
 }
 
 // suspect reports whether a file of that time may have been written after the

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -36,7 +37,13 @@ func TestMain(m *testing.M) {
 	if file := os.Getenv(daemonConfig); file != "" {
 		os.Exit(runDaemon(file))
 	}
+	if config := os.Getenv(loadConfig); config != "" {
+		os.Exit(runLoad(config))
+	}
 	code := m.Run()
+	if file, err := program(); err == nil {
+		os.RemoveAll(filepath.Dir(file))
+	}
 	if *printTable {
 		w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "FAULT\tOUTCOME\tCOUNTED BY\tRESULT")
@@ -46,6 +53,10 @@ func TestMain(m *testing.M) {
 				result = "not run"
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.name, f.outcome, f.counted, result)
+		}
+		fmt.Fprintln(w, "\nSURVIVED\tTIMES\tOPERATIONS\tERRORS\tLONGEST\tIN")
+		for _, line := range survivals {
+			fmt.Fprintln(w, line)
 		}
 		w.Flush()
 	}

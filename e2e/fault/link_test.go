@@ -226,7 +226,7 @@ func dnsAnswer(question []byte, ip net.IP) []byte {
 // nginx serves what the repository has now from files, inside.
 func (l *link) nginx(f *fixture) string {
 	f.t.Helper()
-	dir := program(f.t, "nginx")
+	dir := serverDir(f.t, "nginx")
 	for _, name := range f.repo.Names("") {
 		path := filepath.Join(dir, "www", name)
 		os.MkdirAll(filepath.Dir(path), 0o755)
@@ -244,7 +244,7 @@ func (l *link) nginx(f *fixture) string {
 // squid is a proxy inside.
 func (l *link) squid(t *testing.T) string {
 	t.Helper()
-	dir := program(t, "squid")
+	dir := serverDir(t, "squid")
 	conf := "http_port " + l.there + ":3128\nhttp_access allow all\ncache_mem 16 MB\nmaximum_object_size_in_memory 1 MB\n" +
 		"pid_filename " + dir + "/pid\naccess_log none\ncache_log " + dir + "/log\ncoredump_dir " + dir +
 		"\nshutdown_lifetime 0 seconds\nvisible_hostname test\n"
@@ -252,8 +252,8 @@ func (l *link) squid(t *testing.T) string {
 	return "http://" + l.there + ":3128"
 }
 
-// program is a directory for a server, which may give up root.
-func program(t *testing.T, name string) string {
+// serverDir is a directory for a server, which may give up root.
+func serverDir(t *testing.T, name string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", name+"-")
 	if err != nil {

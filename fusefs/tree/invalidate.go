@@ -28,8 +28,9 @@ type Change struct {
 
 // shown is what the kernel is still to be told.
 type shown struct {
-	mu      sync.Mutex // held while changes are announced: one announcement at a time
-	pending []Change   // announced without success
+	mu      sync.Mutex  // held while changes are announced: one announcement at a time
+	pending []Change    // announced without success
+	before  []view.Node // roots from which not all changes were announced
 }
 
 // Invalidate announces changes to the kernel. A Parent that is the node shown as
@@ -77,13 +78,21 @@ func (f *FS) ShowRoot(ctx context.Context, k Kernel) (changed bool, err error) {
 	f.shown.mu.Lock()
 	defer f.shown.mu.Unlock()
 	before, now := view.Node(f.root.Load()), f.view.Root()
-	if now == before {
+	if now == before && len(f.shown.before) == 0 {
 		return false, f.announce(k, nil)
 	}
-	changes, err := f.difference(ctx, before, now)
-	if err != nil {
-		return false, fmt.Errorf("compare the roots of two revisions: %w", err)
+	var changes []Change
+	for _, old := range append(f.shown.before, before) {
+		if old == now {
+			continue
+		}
+		some, err := f.difference(ctx, old, now)
+		if err != nil {
+			return false, fmt.Errorf("compare the roots of two revisions: %w", err)
+		}
+		changes = append(changes, some...)
 	}
+	f.shown.before = nil
 	// The order matters: a lookup answered from the old root after its entry
 	// was announced would be remembered.
 	f.root.Store(uint64(now))

@@ -162,6 +162,44 @@ func TestShowRootKeepsTheOldRootIfItCannotCompare(t *testing.T) {
 	}
 }
 
+// A process before this one died while it told the kernel of another root: what
+// the kernel remembers may be of either.
+func TestShowRootAfterAnotherProcess(t *testing.T) {
+	v := viewtest.New()
+	v.Add("/a/f", viewtest.File{})
+	v.Add("/b/f", viewtest.File{})
+	first := v.Root()
+	v.Revise()
+	v.Remove("/a")
+	v.Add("/c", viewtest.File{})
+	second := v.Root()
+	v.Revise()
+	v.Remove("/c")
+	v.Add("/d", viewtest.File{})
+	f := tree.New(v, tree.Options{Roots: []view.Node{first, second}})
+	defer f.Close()
+	k := &kernel{}
+	if _, err := f.ShowRoot(t.Context(), k); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "c", "d", "/"} {
+		if !slices.Contains(k.told, name) {
+			t.Errorf("%q was not announced, only %v", name, k.told)
+		}
+	}
+	// One that is new to nobody is told all the same what was half said.
+	f = tree.New(v, tree.Options{Roots: []view.Node{first, v.Root()}})
+	defer f.Close()
+	k = &kernel{}
+	if _, err := f.ShowRoot(t.Context(), k); err != nil || !slices.Contains(k.told, "a") {
+		t.Errorf("told %v, %v", k.told, err)
+	}
+	k = &kernel{}
+	if changed, err := f.ShowRoot(t.Context(), k); err != nil || changed || len(k.told) != 0 {
+		t.Errorf("once more: %v, told %v, %v", changed, k.told, err)
+	}
+}
+
 func TestInvalidate(t *testing.T) {
 	v := viewtest.New()
 	v.Add("/dir/file", viewtest.File{Data: []byte("x")})

@@ -38,6 +38,11 @@ type Options struct {
 	// TTL is how long the kernel may rely on an answer: an hour by default.
 	TTL time.Duration
 
+	// Roots are the nodes that the kernel may remember as the root directory,
+	// on a connection that another process began; the last one is shown. By
+	// default the view's newest root is shown and nothing remembered.
+	Roots []view.Node
+
 	// OpenContents bounds the contents kept open while no one reads them:
 	// 256 by default. Each may hold file descriptors.
 	OpenContents int
@@ -71,6 +76,10 @@ func New(v View, o Options) *FS {
 	f := &FS{view: v, ttl: o.TTL}
 	f.contents = opened.New(f.open, o.OpenContents)
 	f.root.Store(uint64(v.Root()))
+	if last := len(o.Roots) - 1; last >= 0 {
+		f.root.Store(uint64(o.Roots[last]))
+		f.shown.before = o.Roots[:last:last]
+	}
 	return f
 }
 

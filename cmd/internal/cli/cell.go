@@ -28,6 +28,8 @@ func NewCell() *cobra.Command {
 		newMount(),
 		newMountHelper("mount-helper"),
 		newRun(),
+		newHold(),
+		newUpgrade(),
 		newConfig(),
 		newStatus(),
 		newCellList(),

@@ -87,6 +87,8 @@ a stock CernVM-FS client, in the stock order; flags go before what they say.`,
 	cmd.Flags().StringVar(&f.log, "log", "", "write the log to this file, or to the system's log: syslog (default standard error)")
 	cmd.Flags().StringVar(&f.Tier, "tier", cell.TierAuto, "how containers are shown trees: auto, image (Linux 6.5) or tree")
 	cmd.Flags().StringVar(&f.RunDir, "run", "", "directory for the image tier's mounts (default mnt in the cache)")
+	cmd.Flags().StringVar(&f.Holder, "holder", "", "unix socket of rootstock-cell hold, which keeps the mounts when this process ends")
+	cmd.Flags().BoolVar(&f.NoResend, "no-resend", false, "answer what a dead predecessor had read from memory, as kernels before 6.9 need it")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log each request")
 	cmd.Flags().IntVar(&f.ready, readyFlag, 0, "")
 	_ = cmd.Flags().MarkHidden(readyFlag) // it exists

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,8 +19,8 @@ import (
 )
 
 type runFlags struct {
-	file, socket, metrics string
-	verbose               bool
+	file, socket, metrics, holder string
+	verbose, noResend             bool
 }
 
 func newRun() *cobra.Command {
@@ -43,6 +44,10 @@ systemd with Type=notify, readiness, reloading and stopping are reported.`,
 			if cmd.Flags().Changed("metrics") {
 				o.Metrics = metricsAddress(f.metrics)
 			}
+			if cmd.Flags().Changed("holder") {
+				o.Holder = f.holder
+			}
+			o.NoResend = f.noResend
 			o.Log = logger(os.Stderr, f.verbose)
 			return runCell(cmd, o, func(lines string) { fmt.Fprint(cmd.OutOrStdout(), lines) })
 		},
@@ -50,6 +55,8 @@ systemd with Type=notify, readiness, reloading and stopping are reported.`,
 	cmd.Flags().StringVar(&f.file, "config", "", "configuration file, YAML or JSON (docs/cell.md)")
 	cmd.Flags().StringVar(&f.socket, "socket", "", "unix socket, instead of the file's")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", `loopback HOST:PORT for metrics, or "off", instead of the file's`)
+	cmd.Flags().StringVar(&f.holder, "holder", "", "unix socket of rootstock-cell hold, instead of the file's")
+	cmd.Flags().BoolVar(&f.noResend, "no-resend", false, "answer what a dead predecessor had read from memory, as kernels before 6.9 need it")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log each request")
 	required(cmd, "config")
 	return cmd
@@ -66,6 +73,21 @@ func metricsAddress(flag string) string {
 // line for each repository once all answer.
 func runCell(cmd *cobra.Command, o cell.Options, ready func(lines string)) error {
 	frugal()
+	exe, err := os.Executable() // what this name stood for when we were started
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	if err = serveCell(cmd, o, ready); !errors.Is(err, cell.ErrRestart) {
+		return err
+	}
+	o.Log.Info("executing the program again", "binary", exe)
+	if err := syscall.Exec(exe, os.Args, os.Environ()); err != nil { // #nosec G204 -- ourselves
+		return fmt.Errorf("execute %s: %w", exe, err)
+	}
+	return nil
+}
+
+func serveCell(cmd *cobra.Command, o cell.Options, ready func(lines string)) error {
 	c, err := cell.Mount(cmd.Context(), o)
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ func printStatus(cmd *cobra.Command, raw []byte) error {
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "process\t%d\n", s.WorkerPID)
+	if s.HolderPID != 0 {
+		fmt.Fprintf(w, "holder\t%d\n", s.HolderPID)
+	}
 	fmt.Fprintf(w, "tier\t%s (%s)\n", s.Tier, s.TierReason)
 	if i := s.Images; i != nil {
 		fmt.Fprintf(w, "images\t%d trees, %d requests for contents that were not cached, %d failed\n", i.Trees, i.Requests, i.Failures)
