@@ -76,8 +76,8 @@ type Options struct {
 	Limit int
 	// Remember bounds those that are done with; 0 is [DefaultRemember].
 	Remember int
-	Log   *slog.Logger
-	Now   func() time.Time // nil is time.Now
+	Log      *slog.Logger
+	Now      func() time.Time // nil is time.Now
 }
 
 // Entry is what is known of an image that was asked for.

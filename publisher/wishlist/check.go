@@ -98,14 +98,14 @@ func (e Image) check() error {
 		}
 	}
 	w, ok := e.registry()
+	if ok && (w.host == "" || isPattern(w.host)) {
+		return fmt.Errorf("%s: the registry must be named, and not as a pattern", e.Source)
+	}
 	if !ok || !w.pattern() {
 		if len(e.Exclude) > 0 || e.Newest > 0 {
 			return fmt.Errorf("%s: exclude and newest go with a pattern for tags of docker://", e.Source)
 		}
 		return nil
-	}
-	if w.host == "" || isPattern(w.host) {
-		return fmt.Errorf("%s: the registry must not be a pattern", e.Source)
 	}
 	if e.As != "" && isPattern(w.repository) {
 		return fmt.Errorf("%s: as cannot name what several repositories hold", e.Source)
