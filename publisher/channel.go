@@ -216,14 +216,19 @@ type ChannelChange struct {
 // revision, for all cells: a rollout under way ends. A version that is not there
 // is [ErrNotFound], with those that are.
 func (p *Publisher) SetChannel(ctx context.Context, ref reference.Reference, version string) (*ChannelChange, error) {
-	return p.moveChannel(ctx, fmt.Sprintf("set %s to %s", ref, version), ref,
-		func(ctx context.Context, v *view, now *Channel) (move, error) {
-			t, err := v.resolve(ctx, ref.WithVersion(version))
-			if now == nil {
-				return move{to: t}, err
-			}
-			return move{to: t, past: now.history()}, err
-		})
+	return p.moveChannel(ctx, fmt.Sprintf("set %s to %s", ref, version), ref, pointTo(ref.WithVersion(version)))
+}
+
+// pointTo chooses a version, or the newest, and remembers where the channel
+// points now.
+func pointTo(version reference.Reference) chooser {
+	return func(ctx context.Context, v *view, now *Channel) (move, error) {
+		t, err := v.resolve(ctx, version)
+		if now == nil {
+			return move{to: t}, err
+		}
+		return move{to: t, past: now.history()}, err
+	}
 }
 
 // history is what the channel remembers when it is moved on.
@@ -272,37 +277,7 @@ type chooser func(ctx context.Context, v *view, now *Channel) (move, error)
 func (p *Publisher) moveChannel(ctx context.Context, what string, ref reference.Reference, choose chooser) (*ChannelChange, error) {
 	r := &ChannelChange{Channel: ref}
 	rev, err := p.edit(ctx, what, func(ctx context.Context, h *head, tx *revision.Tx) (bool, error) {
-		v := &view{st: p.o.Store, tx: tx}
-		now, err := v.channel(ctx, ref)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return false, err
-		}
-		m, err := choose(ctx, v, now)
-		if err != nil {
-			return false, err
-		}
-		r.To, r.Tree, r.Rollout = m.to.Reference.Version, m.to.Tree, m.rollout
-		if now != nil {
-			r.From, r.Was = now.Version, now.Rollout
-			if m.stay || m.nothing {
-				r.To, r.Tree, r.Unchanged = now.Version, now.Tree, m.nothing
-			}
-			if m.nothing {
-				return false, nil
-			}
-			if m.stay {
-				return true, p.recordChannel(ctx, h, v, ref, func(c *channelRecord) { c.rollout = m.rollout })
-			}
-			if now.Version == r.To && now.at.Path == m.to.Path && now.Rollout == nil && m.rollout == nil {
-				r.Unchanged = true
-				return false, nil
-			}
-			if now.Version == r.To && now.at.Path == m.to.Path {
-				return true, p.recordChannel(ctx, h, v, ref, func(c *channelRecord) { c.rollout = m.rollout })
-			}
-		}
-		entry := ChannelEntry{Version: r.To, Tree: m.to.Tree, When: p.now()}
-		return true, p.placeChannel(ctx, h, v, ref, m.to.Path, append([]ChannelEntry{entry}, m.past...))
+		return p.point(ctx, h, &view{st: p.o.Store, tx: tx}, ref, choose, r, false)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
@@ -313,6 +288,42 @@ func (p *Publisher) moveChannel(ctx context.Context, what string, ref reference.
 
 // now is a time as records have it: of whole seconds.
 func (p *Publisher) now() time.Time { return p.o.Now().UTC().Truncate(time.Second) }
+
+// point moves a channel in the view's transaction, unless it is only to say in r
+// what would become of it.
+func (p *Publisher) point(
+	ctx context.Context, h *head, v *view, ref reference.Reference, choose chooser, r *ChannelChange, dry bool,
+) (changed bool, err error) {
+	now, err := v.channel(ctx, ref)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	m, err := choose(ctx, v, now)
+	if err != nil {
+		return false, err
+	}
+	r.To, r.Tree, r.Rollout = m.to.Reference.Version, m.to.Tree, m.rollout
+	there := false
+	if now != nil {
+		r.From, r.Was = now.Version, now.Rollout
+		there = now.Version == r.To && now.at.Path == m.to.Path
+		if m.stay || m.nothing {
+			r.To, r.Tree = now.Version, now.Tree
+		}
+		if m.nothing || there && !m.stay && now.Rollout == nil && m.rollout == nil {
+			r.Unchanged = true
+			return false, nil
+		}
+	}
+	switch {
+	case dry:
+		return true, nil
+	case m.stay || there:
+		return true, halfDone(p.recordChannel(ctx, h, v, ref, func(c *channelRecord) { c.rollout = m.rollout }))
+	}
+	entry := ChannelEntry{Version: r.To, Tree: m.to.Tree, When: p.now()}
+	return true, halfDone(p.placeChannel(ctx, h, v, ref, m.to.Path, append([]ChannelEntry{entry}, m.past...)))
+}
 
 // placeChannel writes a channel's link and record. No rollout is under way then.
 func (p *Publisher) placeChannel(ctx context.Context, h *head, v *view, ref reference.Reference, tree string, history []ChannelEntry) error {

@@ -159,3 +159,15 @@ func listedAt(ref reference.Reference, at string, e *catalog.Entry) (_ Listed, o
 		Reference: ref, Path: at, Tree: t.tree, Source: t.source, Entries: t.entries, Bytes: t.bytes, Published: t.published,
 	}, true
 }
+
+// Find tells which tree a reference means in the newest revision: its version,
+// what its channel points to, or the newest. An error wraps [ErrNotFound] if
+// there is none. It believes the store, as [List] does.
+func Find(ctx context.Context, st store.Store, tempDir string, ref reference.Reference) (Listed, error) {
+	v, err := openView(ctx, st, tempDir)
+	if err != nil {
+		return Listed{}, err
+	}
+	defer v.Close()
+	return v.resolve(ctx, ref)
+}

@@ -166,7 +166,7 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 			err = mustMatch(r, t.id)
 		} else {
 			r, err = p.place(ctx, tx, h, j, path, t)
-			changed = true
+			changed, err = true, halfDone(err)
 		}
 		if err != nil {
 			return nil, false, err
@@ -182,7 +182,7 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 	if j.Reference.Kind == reference.Images {
 		moved, err := p.link(ctx, tx, j.Reference, path)
 		if err != nil {
-			return nil, false, err
+			return nil, false, halfDone(err)
 		}
 		changed = changed || moved
 	}

@@ -59,7 +59,7 @@ func (v *view) remove(ctx context.Context, ref reference.Reference) (*Removed, e
 		return nil, err
 	}
 	r := &Removed{Reference: ref, Path: t.Path, Tree: t.Tree}
-	r.TreeStays = slices.ContainsFunc(all, func(o Listed) bool { return o.Path == t.Path && o.Reference != ref })
+	r.TreeStays = sharedPath(all, t)
 	if err := v.unused(ctx, t, r.TreeStays); err != nil {
 		return nil, err
 	}
@@ -77,6 +77,11 @@ func (v *view) remove(ctx context.Context, ref reference.Reference) (*Removed, e
 		return r, nil
 	}
 	return r, errors.Join(v.drop(ctx, ownDir(treesDir, t.Tree)), v.drop(ctx, ownDir(notesDir, t.Tree)))
+}
+
+// sharedPath reports whether another name leads to t's tree, too.
+func sharedPath(all []Listed, t Listed) bool {
+	return slices.ContainsFunc(all, func(o Listed) bool { return o.Path == t.Path && o.Reference != t.Reference })
 }
 
 // unused reports, as an error that wraps [ErrInUse], the channels that would

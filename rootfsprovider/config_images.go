@@ -3,6 +3,8 @@ package rootfsprovider
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"regexp"
 	"strings"
 
@@ -34,6 +36,8 @@ type Wishes struct {
 	URL string `json:"url"`
 	// CA is a file of PEM certificates to trust instead of the system's.
 	CA string `json:"ca,omitempty"`
+	// Token is a file with a bearer token of the publisher's.
+	Token string `json:"token,omitempty"`
 }
 
 func (w *Wishes) check() error {
@@ -43,10 +47,33 @@ func (w *Wishes) check() error {
 	if !strings.HasPrefix(w.URL, "https://") && !strings.HasPrefix(w.URL, "http://") {
 		return fmt.Errorf("wishes: url: %q is no http or https URL", w.URL)
 	}
+	if w.Token != "" {
+		if err := checkPath("wishes: token", w.Token); err != nil {
+			return err
+		}
+	}
 	if w.CA != "" {
 		return checkPath("wishes: ca", w.CA)
 	}
 	return nil
+}
+
+// token reads the token. The plugin does it, and not the daemon that sends it:
+// so whoever may speak to the daemon cannot have a file of its own sent away.
+func (w *Wishes) token() (string, error) {
+	if w.Token == "" {
+		return "", nil
+	}
+	f, err := os.Open(w.Token)
+	if err != nil {
+		return "", fmt.Errorf("wishes: token: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	if err != nil {
+		return "", fmt.Errorf("wishes: token: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 // Registry says how a registry is reached.

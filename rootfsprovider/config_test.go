@@ -54,6 +54,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		`{"repositories":{"a/b":"c"}}`:   "repositories",
 		`{"repositories":{"a":"../c"}}`:  "repositories",
 		`{"wishes":{"url":"publisher"}}`: "wishes",
+		`{"wishes":{"url":"https://x","token":"token"}}`:                                                  "wishes",
 		`{"wishes":{"url":"https://x","ca":"ca.pem"}}`:                                                    "wishes",
 		`{"uid_maps":[{"container":0,"host":1,"size":1}]}`:                                                "gid_maps",
 		`{"uid_maps":[{"container":0,"host":1,"size":1}],"gid_maps":[{"container":1,"host":1,"size":1}]}`: "gid_maps",

@@ -183,7 +183,11 @@ func (p *Provider) wish(ctx context.Context, root Root) {
 	if w == nil || !p.conf.Public.Covers(root.Refs[0]) {
 		return
 	}
-	if err := p.daemon.Wish(ctx, control.WishRequest{URL: w.URL, CA: w.CA, Image: imageName(root.Refs[0])}); err != nil {
+	token, err := w.token()
+	if err == nil {
+		err = p.daemon.Wish(ctx, control.WishRequest{URL: w.URL, CA: w.CA, Token: token, Image: imageName(root.Refs[0])})
+	}
+	if err != nil {
 		p.log.Error("the publisher cannot be told", "image", imageName(root.Refs[0]), "error", err.Error())
 	}
 }

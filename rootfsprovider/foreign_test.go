@@ -90,7 +90,9 @@ func TestWhoseImage(t *testing.T) {
 func TestWishes(t *testing.T) {
 	c := withImages(t)
 	c.conf.Public = rootfsprovider.Public{"docker.io/library"}
-	c.conf.Wishes = &rootfsprovider.Wishes{URL: "https://publisher.example.org/wishes", CA: "/ca.pem"}
+	token := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(token, []byte("secret\n"), 0o600))
+	c.conf.Wishes = &rootfsprovider.Wishes{URL: "https://publisher.example.org/wishes", CA: "/ca.pem", Token: token}
 	const digest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	for _, uri := range []string{
 		"docker:///library/missing#1", "docker:///library/missing@" + digest, "docker:///private/missing#1", "cvmfs://stacks/rootfs/missing",
@@ -101,7 +103,7 @@ func TestWishes(t *testing.T) {
 	}
 	var images []string
 	for _, r := range c.daemon.Wished() {
-		if r.URL != c.conf.Wishes.URL || r.CA != c.conf.Wishes.CA {
+		if r.URL != c.conf.Wishes.URL || r.CA != c.conf.Wishes.CA || r.Token != "secret" {
 			t.Errorf("%+v", r)
 		}
 		images = append(images, r.Image)

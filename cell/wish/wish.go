@@ -17,8 +17,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 )
@@ -34,6 +36,7 @@ const (
 	most     = 1024             // images remembered
 	atOnce   = 4                // wishes under way
 	maxImage = 1024             // bytes of a name
+	maxToken = 4096             // bytes
 	maxCA    = 1 << 20
 )
 
@@ -61,6 +64,9 @@ func (s *Sender) Wish(_ context.Context, r control.WishRequest) error {
 	u, err := url.Parse(r.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("%w: %q is not the URL of a publisher", control.ErrInvalid, r.URL)
+	}
+	if strings.ContainsFunc(r.Token, unicode.IsControl) || len(r.Token) > maxToken {
+		return fmt.Errorf("%w: the token is none", control.ErrInvalid)
 	}
 	if r.Image == "" || len(r.Image) > maxImage {
 		return fmt.Errorf("%w: the name of an image has 1 to %d bytes", control.ErrInvalid, maxImage)
@@ -150,6 +156,9 @@ func send(ctx context.Context, r control.WishRequest) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "rootstock-cell")
+	if r.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.Token)
+	}
 	// What is posted goes where the configuration says and nowhere else.
 	c := http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := c.Do(req)

@@ -30,7 +30,7 @@ func (p *publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	body, _ := io.ReadAll(r.Body)
-	p.told = append(p.told, r.Method+" "+r.URL.Path+" "+r.Header.Get("Content-Type")+" "+string(body))
+	p.told = append(p.told, r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")+" "+r.Header.Get("Content-Type")+" "+string(body))
 	w.Header().Set("Location", "/elsewhere")
 	w.WriteHeader(p.status)
 }
@@ -55,10 +55,10 @@ func TestWish(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
 	s := &wish.Sender{Log: slog.New(slog.DiscardHandler)}
-	r := control.WishRequest{URL: server.URL + "/wishes", CA: ca, Image: "docker.io/library/busybox:1"}
+	r := control.WishRequest{URL: server.URL + "/wishes", CA: ca, Token: "secret", Image: "docker.io/library/busybox:1"}
 	must(t, s.Wish(t.Context(), r))
 	s.Wait()
-	want := []string{`POST /wishes application/json {"message_type":"wish","image":"docker.io/library/busybox:1"}`}
+	want := []string{`POST /wishes Bearer secret application/json {"message_type":"wish","image":"docker.io/library/busybox:1"}`}
 	if got := p.heard(); !slices.Equal(got, want) {
 		t.Errorf("the publisher was told %q, want %q", got, want)
 	}
@@ -130,6 +130,7 @@ func TestRefuses(t *testing.T) {
 		{URL: "file:///etc/passwd", Image: "x"},
 		{URL: "http://", Image: "x"},
 		{URL: "http://x", Image: ""},
+		{URL: "http://x", Image: "x", Token: "a\r\nb"},
 		{URL: "http://x", Image: string(make([]byte, 2000))},
 	} {
 		if err := s.Wish(t.Context(), r); !errors.Is(err, control.ErrInvalid) {

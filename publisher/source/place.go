@@ -102,10 +102,7 @@ func (p *place) login(ctx context.Context) error {
 			return err
 		}
 	}
-	retrying := transport.NewUserAgent(transport.NewRetry(newTransport(p.options),
-		transport.WithRetryBackoff(remote.Backoff{Duration: p.options.RetryDelay, Factor: 2, Jitter: 0.1, Steps: p.options.Retries + 1}),
-		transport.WithRetryStatusCodes(retryCodes...), transport.WithRetryPredicate(worthRetrying)), userAgent)
-	t, err := transport.NewWithContext(ctx, p.repo.Registry, auth, retrying, []string{p.repo.Scope(transport.PullScope)})
+	t, err := transport.NewWithContext(ctx, p.repo.Registry, auth, p.retrying(), []string{p.repo.Scope(transport.PullScope)})
 	if err != nil {
 		return err
 	}
@@ -114,6 +111,13 @@ func (p *place) login(ctx context.Context) error {
 	}
 	p.client = &http.Client{Transport: t}
 	return nil
+}
+
+// retrying is the transport below what logs in.
+func (p *place) retrying() http.RoundTripper {
+	return transport.NewUserAgent(transport.NewRetry(newTransport(p.options),
+		transport.WithRetryBackoff(remote.Backoff{Duration: p.options.RetryDelay, Factor: 2, Jitter: 0.1, Steps: p.options.Retries + 1}),
+		transport.WithRetryStatusCodes(retryCodes...), transport.WithRetryPredicate(worthRetrying)), userAgent)
 }
 
 // get asks for a manifest.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -61,11 +60,7 @@ func openRegistry(rest string, o Options, s *Source) (container, error) {
 			r.places = append(r.places, p)
 		}
 	}
-	auth := authn.Authenticator(nil)
-	if o.Username != "" {
-		auth = &authn.Basic{Username: o.Username, Password: o.Password}
-	}
-	r.places = append(r.places, newPlace(repo, s.Registry, auth, o))
+	r.places = append(r.places, newPlace(repo, s.Registry, o.basic(), o))
 	return r, nil
 }
 

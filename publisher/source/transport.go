@@ -49,13 +49,19 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
 		g.pause(r.Context(), resp.Header.Get("Retry-After"))
 	}
-	if err == nil && strings.Contains(r.URL.Path, "/manifests/") {
+	if err == nil && isSmall(r.URL.Path) {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
 		}{&capped{resp.Body, maxManifest}, resp.Body}
 	}
 	return resp, err
+}
+
+// isSmall reports whether what is asked for is read into memory by the client
+// library, which does not bound it: a manifest, or a page of names.
+func isSmall(path string) bool {
+	return strings.Contains(path, "/manifests/") || strings.HasSuffix(path, "/tags/list") || strings.HasSuffix(path, "/_catalog")
 }
 
 // pause waits as long as a registry that has enough asks for, in seconds and
@@ -88,7 +94,7 @@ type capped struct {
 func (c *capped) Read(p []byte) (int, error) {
 	n, err := c.in.Read(p)
 	if c.left -= int64(n); c.left < 0 {
-		return n, fmt.Errorf("%w: a manifest of more than %d bytes", ErrTooLarge, maxManifest)
+		return 0, fmt.Errorf("%w: a manifest or list of more than %d bytes", ErrTooLarge, maxManifest)
 	}
 	return n, err
 }

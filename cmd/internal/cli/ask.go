@@ -75,13 +75,12 @@ func (a *asking) status(ctx context.Context) (cell.Status, error) {
 	return s, err
 }
 
-// table prints a list: as JSON objects, or with a heading as columns.
-func table[T any](cmd *cobra.Command, asJSON bool, heading string, list []T, row func(w io.Writer, x T)) error {
+// table prints a list: as JSON objects of a type, or with a heading as columns.
+func table[T any](cmd *cobra.Command, asJSON bool, messageType, heading string, list []T, row func(w io.Writer, x T)) error {
 	out := cmd.OutOrStdout()
 	if asJSON {
-		enc := json.NewEncoder(out)
 		for _, x := range list {
-			if err := enc.Encode(x); err != nil {
+			if err := typed(out, messageType, x); err != nil {
 				return fmt.Errorf("%s: %w", cmd.Name(), err)
 			}
 		}

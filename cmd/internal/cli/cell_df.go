@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -27,7 +26,7 @@ says what containers on another tree would add.`,
 				return err
 			}
 			if a.json {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(d)
+				return typed(cmd.OutOrStdout(), "cache_use", d)
 			}
 			return printDisk(cmd, &d)
 		},

@@ -35,7 +35,7 @@ are to go. Exit code 1 says that some are left when the time is up.`,
 			}
 			switch {
 			case a.json:
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(d)
+				err = typed(cmd.OutOrStdout(), "drain", d)
 			case undo:
 				fmt.Fprintln(cmd.OutOrStdout(), "taking containers again")
 			case len(d.Containers) == 0:

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -26,7 +25,7 @@ func newEvict() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(freed)
+				return typed(cmd.OutOrStdout(), "evicted", freed)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "freed %s\n", size(freed.Bytes))
 			return nil

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -24,7 +23,7 @@ func newCellExplain() *cobra.Command {
 			}
 			for _, x := range list {
 				if a.json {
-					if err := json.NewEncoder(cmd.OutOrStdout()).Encode(x); err != nil {
+					if err := typed(cmd.OutOrStdout(), "path", x); err != nil {
 						return fmt.Errorf("explain: %w", err)
 					}
 				} else if err := printExplained(cmd, x); err != nil {

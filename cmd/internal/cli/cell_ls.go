@@ -65,7 +65,7 @@ func listContainers(cmd *cobra.Command, a *asking, store string) error {
 			list[i].Bytes = &s.DiskUsage.Exclusive
 		}
 	}
-	return table(cmd, a.json, "HANDLE\tREFERENCE\tVERSION\tTREE\tSINCE\tWRITTEN", list, func(w io.Writer, c written) {
+	return table(cmd, a.json, "container", "HANDLE\tREFERENCE\tVERSION\tTREE\tSINCE\tWRITTEN", list, func(w io.Writer, c written) {
 		text := "-"
 		if c.Bytes != nil {
 			text = size(*c.Bytes)
@@ -79,7 +79,7 @@ func listRepositories(cmd *cobra.Command, a *asking) error {
 	if err != nil {
 		return err
 	}
-	return table(cmd, a.json, "NAME\tREVISION\tMOUNTPOINT\tCONTAINERS", s.Repositories, func(w io.Writer, r cell.RepositoryStatus) {
+	return table(cmd, a.json, "repository", "NAME\tREVISION\tMOUNTPOINT\tCONTAINERS", s.Repositories, func(w io.Writer, r cell.RepositoryStatus) {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%d%s\n", r.Name, r.Revision, r.Mountpoint, r.Containers, standing(r))
 	})
 }
@@ -93,7 +93,7 @@ func listPins(cmd *cobra.Command, a *asking) error {
 }
 
 func printPins(cmd *cobra.Command, a *asking, list []cell.FixedPin) error {
-	return table(cmd, a.json, "REPOSITORY\tPATH\tCONTENTS\tSINCE", list, func(w io.Writer, p cell.FixedPin) {
+	return table(cmd, a.json, "pin", "REPOSITORY\tPATH\tCONTENTS\tSINCE", list, func(w io.Writer, p cell.FixedPin) {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", p.Repository, p.Path, p.Contents, p.Since.Format(time.RFC3339))
 	})
 }

@@ -10,15 +10,15 @@ import (
 )
 
 func newServers() *cobra.Command {
-	return newWays("servers", "Say what is thought of each server", func(w cell.Ways) []cell.Way { return w.Servers })
+	return newWays("servers", "server", "Say what is thought of each server", func(w cell.Ways) []cell.Way { return w.Servers })
 }
 
 func newProxies() *cobra.Command {
-	return newWays("proxies", "Say what is thought of each proxy", func(w cell.Ways) []cell.Way { return w.Proxies })
+	return newWays("proxies", "proxy", "Say what is thought of each proxy", func(w cell.Ways) []cell.Way { return w.Proxies })
 }
 
 // newWays makes servers and proxies, which differ only in what they list.
-func newWays(use, short string, of func(cell.Ways) []cell.Way) *cobra.Command {
+func newWays(use, messageType, short string, of func(cell.Ways) []cell.Way) *cobra.Command {
 	var a asking
 	cmd := &cobra.Command{
 		Use:   use,
@@ -29,7 +29,7 @@ func newWays(use, short string, of func(cell.Ways) []cell.Way) *cobra.Command {
 			if err := a.do(cmd.Context(), cell.CallNetwork, nil, &w); err != nil {
 				return err
 			}
-			return table(cmd, a.json, "REPOSITORY\tGROUP\tNAME\tSTATE", of(w), func(out io.Writer, x cell.Way) {
+			return table(cmd, a.json, messageType, "REPOSITORY\tGROUP\tNAME\tSTATE", of(w), func(out io.Writer, x cell.Way) {
 				state := "well"
 				switch {
 				case x.RestsUntil != nil:

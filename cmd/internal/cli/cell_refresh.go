@@ -20,7 +20,7 @@ func newRefresh() *cobra.Command {
 				return err
 			}
 			failed := 0
-			err := table(cmd, a.json, "NAME\tREVISION\tOUTCOME", list, func(w io.Writer, r cell.Refreshed) {
+			err := table(cmd, a.json, "refreshed", "NAME\tREVISION\tOUTCOME", list, func(w io.Writer, r cell.Refreshed) {
 				outcome := "unchanged"
 				if r.Changed {
 					outcome = "new"

@@ -19,7 +19,7 @@ func newReport() *cobra.Command {
 			if err := a.do(cmd.Context(), cell.CallReport, nil, &raw); err != nil {
 				return err
 			}
-			return line(cmd.OutOrStdout(), raw)
+			return typed(cmd.OutOrStdout(), "report", raw)
 		},
 	}
 	a.flags(cmd)

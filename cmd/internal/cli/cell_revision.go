@@ -35,7 +35,7 @@ func newRevision() *cobra.Command {
 			for i, r := range s.Repositories {
 				list[i] = revisionOf(r)
 			}
-			return table(cmd, a.json, "NAME\tREVISION\tROOT\tPUBLISHED", list, func(w io.Writer, r shownLine) {
+			return table(cmd, a.json, "revision", "NAME\tREVISION\tROOT\tPUBLISHED", list, func(w io.Writer, r shownLine) {
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", r.Name, r.Revision, r.RootHash, when(r.Published))
 			})
 		},

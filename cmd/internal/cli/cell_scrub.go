@@ -39,7 +39,7 @@ code 1 says that there was damage.`,
 				return err
 			}
 			if a.json {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(done)
+				err = typed(cmd.OutOrStdout(), "scrubbed", done)
 			} else {
 				printScrubbed(cmd, done)
 			}

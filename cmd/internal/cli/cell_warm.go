@@ -28,7 +28,7 @@ func newWarm() *cobra.Command {
 				return err
 			}
 			if a.json {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(done)
+				err = typed(cmd.OutOrStdout(), "warmed", done)
 			} else {
 				fmt.Fprintln(cmd.OutOrStdout(), warmed(done))
 			}

@@ -32,16 +32,16 @@ type channelLine struct {
 
 // moveLine is what moving a channel prints with --json.
 type moveLine struct {
-	MessageType string         `json:"message_type"`
-	Kind        reference.Kind `json:"kind"`
-	Name        string         `json:"name"`
-	Channel     string         `json:"channel"`
-	From        string         `json:"from"`
-	To          string         `json:"to"`
-	Tree        string         `json:"tree"`
-	Revision    uint64         `json:"revision"`
-	Unchanged   bool           `json:"unchanged"`
-	Rollout     *rollout.State `json:"rollout,omitempty"`
+	Kind      reference.Kind `json:"kind"`
+	Name      string         `json:"name"`
+	Channel   string         `json:"channel"`
+	From      string         `json:"from"`
+	To        string         `json:"to"`
+	Tree      string         `json:"tree"`
+	Revision  uint64         `json:"revision"`
+	Unchanged bool           `json:"unchanged"`
+	Rollout   *rollout.State `json:"rollout,omitempty"`
+	DryRun    bool           `json:"dry_run,omitempty"`
 }
 
 func newChannel() *cobra.Command {
@@ -108,7 +108,7 @@ func channelMover(cmd *cobra.Command,
 func printMove(cmd *cobra.Command, ref reference.Reference, c *publisher.ChannelChange, asJSON bool) error {
 	out := cmd.OutOrStdout()
 	if asJSON {
-		return line(out, moveLine{"channel_moved", ref.Kind, ref.Name, ref.Channel, c.From, c.To, c.Tree, c.Revision, c.Unchanged, c.Rollout})
+		return typed(out, "channel_moved", movedOf(c))
 	}
 	switch {
 	case c.Rollout != nil:

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -81,11 +80,10 @@ func (f checkFlags) run(cmd *cobra.Command) error {
 		p := o.Progress
 		return fmt.Sprintf("%d catalogs, %d trees, %d objects, %s", p.Catalogs.Load(), p.Trees.Load(), p.Objects.Load(), size(p.Bytes.Load()))
 	})
-	enc := json.NewEncoder(out)
 	o.Found = func(found check.Finding) {
 		line.pause(func() {
 			if f.asJSON {
-				enc.Encode(findingLine{"finding", found}) //nolint:errcheck // the summary's error tells
+				typed(out, "finding", found) //nolint:errcheck // the summary's error tells
 				return
 			}
 			fmt.Fprintln(out, found)
@@ -101,17 +99,12 @@ func (f checkFlags) run(cmd *cobra.Command) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "the outcome could not be noted: %v\n", err)
 		}
 	}
-	return f.summary(cmd, r, enc)
+	return f.summary(cmd, r)
 }
 
-// findingLine and summaryLine are the lines of `rootstock check --json`.
-type findingLine struct {
-	Type string `json:"type"`
-	check.Finding
-}
-
+// summaryLine is the last line of `rootstock check --json`; those before are
+// check.Findings.
 type summaryLine struct {
-	Type       string `json:"type"`
 	Repository string `json:"repository"`
 	Revision   uint64 `json:"revision"`
 	Catalogs   int64  `json:"catalogs"`
@@ -122,10 +115,10 @@ type summaryLine struct {
 	Warnings   int64  `json:"warnings"`
 }
 
-func (f checkFlags) summary(cmd *cobra.Command, r *check.Report, enc *json.Encoder) error {
+func (f checkFlags) summary(cmd *cobra.Command, r *check.Report) error {
 	if f.asJSON {
-		if err := enc.Encode(summaryLine{
-			"summary", r.Name, r.Revision, r.Catalogs, r.Trees, r.Objects, r.Bytes, r.Findings, r.Warnings,
+		if err := typed(cmd.OutOrStdout(), "summary", summaryLine{
+			r.Name, r.Revision, r.Catalogs, r.Trees, r.Objects, r.Bytes, r.Findings, r.Warnings,
 		}); err != nil {
 			return fmt.Errorf("check: %w", err)
 		}

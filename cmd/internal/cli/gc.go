@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -130,7 +129,7 @@ type collected struct {
 func (f gcFlags) print(cmd *cobra.Command, r *gc.Result) error {
 	out := cmd.OutOrStdout()
 	if f.asJSON {
-		err := json.NewEncoder(out).Encode(collected{f.dryRun, r.Revisions, r.RevisionsDropped, r.Kept, r.Young, r.Deleted, r.Bytes, r.Notes})
+		err := typed(out, "collected", collected{f.dryRun, r.Revisions, r.RevisionsDropped, r.Kept, r.Young, r.Deleted, r.Bytes, r.Notes})
 		if err != nil {
 			return fmt.Errorf("gc: %w", err)
 		}

@@ -17,6 +17,7 @@ import (
 
 type initFlags struct {
 	store, name, keys, compression, hash string
+	json                                 bool
 }
 
 func newInit() *cobra.Command {
@@ -35,6 +36,7 @@ ever replaced; keys that DIR already holds for FQRN are used as they are.`,
 	cmd.Flags().StringVar(&f.keys, "keys", "", "directory of the keys")
 	cmd.Flags().StringVar(&f.compression, "compression", object.Zstd.String(), "of files: zstd, zlib or none")
 	cmd.Flags().StringVar(&f.hash, "hash", object.SHAKE128.String(), "that names objects: shake128, sha1 or rmd160")
+	cmd.Flags().BoolVar(&f.json, "json", false, "one JSON object per line")
 	required(cmd, "store", "name", "keys")
 	return cmd
 }
@@ -63,6 +65,9 @@ func runInit(cmd *cobra.Command, f initFlags) error {
 		return err
 	}
 	out := cmd.OutOrStdout()
+	if f.json {
+		return typed(out, "initialized", revised{f.name, 1})
+	}
 	fmt.Fprintf(out, "made %s at revision 1 in %s\n", f.name, f.store)
 	fmt.Fprintf(out, "files are %s, named by %s: %s\n", s.Compression, s.Algorithm, readers(s.Compression))
 	fmt.Fprintf(out, "give cells %s\n", manifest.PublicKeyFile(f.keys, f.name))

@@ -46,7 +46,7 @@ once.`,
 			}
 			if f.json {
 				for _, t := range all {
-					if err := line(cmd.OutOrStdout(), t); err != nil {
+					if err := typed(cmd.OutOrStdout(), "version", t); err != nil {
 						return fmt.Errorf("ls: %w", err)
 					}
 				}
@@ -100,13 +100,13 @@ func (f *readFlags) list(cmd *cobra.Command, measure bool) ([]listed, error) {
 
 func printTable(cmd *cobra.Command, all []listed, measure bool) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-	head := "REFERENCE\tENTRIES\tSIZE\tTREE\tPUBLISHED"
+	head := "REFERENCE\tENTRIES\tSIZE\tTREE\tPUBLISHED\tAGE"
 	if measure {
 		head += "\tOWN\tSHARED"
 	}
 	fmt.Fprintln(w, head+"\tCHANNELS")
 	for _, t := range all {
-		fmt.Fprintf(w, "%s/%s@%s\t%d\t%s\t%.12s\t%s", t.Kind, t.Name, t.Version, t.Entries, size(t.Bytes), t.Tree, t.Published.Format(time.RFC3339))
+		fmt.Fprintf(w, "%s/%s@%s\t%d\t%s\t%.12s\t%s\t%s", t.Kind, t.Name, t.Version, t.Entries, size(t.Bytes), t.Tree, t.Published.Format(time.RFC3339), age(time.Since(t.Published)))
 		if measure {
 			fmt.Fprintf(w, "\t%s\t%s", size(*t.BytesOwn), size(*t.BytesShared))
 		}
@@ -116,4 +116,18 @@ func printTable(cmd *cobra.Command, all []listed, measure bool) error {
 		return fmt.Errorf("ls: %w", err)
 	}
 	return nil
+}
+
+// age is a time as people say it, in its largest unit.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return "0m"
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/day)
 }

@@ -25,6 +25,7 @@ type publishFlags struct {
 	index   string
 	workers int
 	quiet   bool
+	json    bool
 	verify  bool
 }
 
@@ -57,6 +58,7 @@ func (f *publishFlags) addPublish(p *pflag.FlagSet) {
 	p.StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored; safe to delete; empty for none")
 	p.IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
 	p.BoolVar(&f.verify, "verify-source", false, "read and hash the source even where it seems unchanged since it was last published")
+	p.BoolVar(&f.json, "json", false, "one JSON object per line")
 	p.BoolVar(&f.quiet, "quiet", false, "print errors only")
 }
 
@@ -120,22 +122,14 @@ func (f *publishFlags) image(cmd *cobra.Command, spec, as, suffix string, o sour
 
 // imageReference is the name an image gets: its own, or the one asked for.
 func imageReference(src *source.Source, as string) (reference.Reference, error) {
-	ref := reference.Reference{Kind: reference.Images, Name: src.Registry + "/" + src.Repository, Version: src.Tag}
-	if as != "" {
-		slash := strings.LastIndexByte(as, '/')
-		colon := strings.LastIndexByte(as, ':')
-		if colon < slash {
-			return ref, fmt.Errorf("--as %s: a tag is missing", as)
-		}
-		ref.Name, ref.Version = as[:colon], as[colon+1:]
+	ref, err := publisher.ImageReference(src, as)
+	if err != nil && as != "" {
+		return ref, fmt.Errorf("--as: %w", err)
 	}
-	if ref.Version == "" {
-		ref.Version = src.Digest
+	if errors.Is(err, publisher.ErrNameless) {
+		return ref, fmt.Errorf("%w with --as", err)
 	}
-	if src.Registry == "" && as == "" {
-		return ref, errors.New("this source does not say what the image is called: give --as REGISTRY/REPOSITORY:TAG")
-	}
-	return ref, ref.Validate()
+	return ref, err
 }
 
 // softLimit is where the garbage collector begins to work harder, in bytes. What
@@ -156,20 +150,16 @@ func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
 	if err != nil {
 		return err
 	}
-	if f.quiet {
-		return nil
+	return f.print(cmd, r)
+}
+
+func (f *publishFlags) print(cmd *cobra.Command, r *publisher.Result) error {
+	switch {
+	case f.json:
+		return typed(cmd.OutOrStdout(), "published", publishedOf(r))
+	case !f.quiet:
+		printPublished(cmd.OutOrStdout(), r)
 	}
-	out := cmd.OutOrStdout()
-	for _, n := range r.Notes {
-		fmt.Fprintf(out, "note: %s\n", n)
-	}
-	if r.Unchanged {
-		fmt.Fprintf(out, "%s is published already with this content (tree %s): revision stays %d\n", r.Reference, r.Tree, r.Revision)
-		return nil
-	}
-	fmt.Fprintf(out, "published %s in revision %d\n", r.Reference, r.Revision)
-	fmt.Fprintf(out, "  path %s\n  tree %s\n  %d entries, %s; new: %d objects, %s stored\n",
-		r.Path, r.Tree, r.Entries, size(r.Bytes), r.NewObjects, size(r.NewBytes))
 	return nil
 }
 

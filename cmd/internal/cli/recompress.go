@@ -35,6 +35,7 @@ revisions and tags keep their objects: rootstock gc removes what nobody needs.`,
 	cmd.Flags().StringVar(&f.temp, "tmp", "", "directory for catalogs under work (default the system's)")
 	cmd.Flags().StringVar(&f.index, "cache", indexDir(), "directory that remembers what is stored, to go on after an interruption; empty for none")
 	cmd.Flags().IntVar(&f.workers, "workers", 0, "how many compress at once (default one per processor)")
+	cmd.Flags().BoolVar(&f.json, "json", false, "one JSON object per line")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log each stage")
 	required(cmd, "store", "keys", "compression")
 	return cmd
@@ -66,6 +67,17 @@ func (f publishFlags) recompress(cmd *cobra.Command, to object.Compression) erro
 		return err
 	}
 	out := cmd.OutOrStdout()
+	if f.json {
+		return typed(out, "recompressed", struct {
+			Repository  string `json:"repository"`
+			Compression string `json:"compression"`
+			Revision    uint64 `json:"revision"`
+			Unchanged   bool   `json:"unchanged"`
+			Contents    int64  `json:"contents"`
+			ObjectsNew  int64  `json:"objects_new"`
+			BytesStored int64  `json:"bytes_stored"`
+		}{name, to.String(), r.Revision, r.Unchanged, int64(r.Contents), int64(r.New), r.NewBytes})
+	}
 	if r.Unchanged {
 		fmt.Fprintf(out, "%s is %s already; revision stays %d\n", name, to, r.Revision)
 		return nil

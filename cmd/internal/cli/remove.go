@@ -13,6 +13,7 @@ func newRemove() *cobra.Command {
 	var f writeFlags
 	var untagged bool
 	var older time.Duration
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "remove KIND/NAME@VERSION|--untagged --store STORE --keys DIR",
 		Short: "Take a version out of the repository",
@@ -29,7 +30,7 @@ channel leads to any more, because their tags have moved.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if untagged {
-				return removeUntagged(cmd, &f, older)
+				return removeUntagged(cmd, &f, older, *asJSON)
 			}
 			if older != 0 {
 				return misuse(cmd, "--older-than goes with --untagged")
@@ -50,6 +51,9 @@ channel leads to any more, because their tags have moved.`,
 				return err
 			}
 			out := cmd.OutOrStdout()
+			if *asJSON {
+				return typed(out, "removed", removedOf(r))
+			}
 			fmt.Fprintf(out, "removed %s in revision %d\n", r.Reference, r.Revision)
 			switch {
 			case r.TreeStays:
@@ -61,13 +65,14 @@ channel leads to any more, because their tags have moved.`,
 		},
 	}
 	f.add(cmd.Flags())
+	asJSON = wantsJSON(cmd)
 	cmd.Flags().BoolVar(&untagged, "untagged", false, "remove the images that no tag and no channel leads to")
 	cmd.Flags().DurationVar(&older, "older-than", 0, "of those, only what was published longer ago than this")
 	required(cmd, "store", "keys")
 	return cmd
 }
 
-func removeUntagged(cmd *cobra.Command, f *writeFlags, older time.Duration) error {
+func removeUntagged(cmd *cobra.Command, f *writeFlags, older time.Duration, asJSON bool) error {
 	p, err := f.open(cmd.Context())
 	if err != nil {
 		return err
@@ -77,6 +82,15 @@ func removeUntagged(cmd *cobra.Command, f *writeFlags, older time.Duration) erro
 		return err
 	}
 	out := cmd.OutOrStdout()
+	if asJSON {
+		for i := range gone {
+			gone[i].Revision = revision
+			if err := typed(out, "removed", removedOf(&gone[i])); err != nil {
+				return fmt.Errorf("remove: %w", err)
+			}
+		}
+		return nil
+	}
 	if len(gone) == 0 {
 		fmt.Fprintf(out, "every image has a tag or a channel, or is too young: revision stays %d\n", revision)
 		return nil

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -115,7 +114,7 @@ func (f *replicateFlags) print(cmd *cobra.Command, spec string, r *replica.Resul
 	switch {
 	case f.quiet:
 	case f.asJSON:
-		_ = json.NewEncoder(out).Encode(struct { //nolint:errcheck // as for all else that is printed
+		_ = typed(out, "replicated", struct { //nolint:errcheck // as for all else that is printed
 			Repository string   `json:"repository"`
 			Revision   uint64   `json:"revision"`
 			Unchanged  bool     `json:"unchanged"`

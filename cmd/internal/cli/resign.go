@@ -11,6 +11,7 @@ import (
 func newResign() *cobra.Command {
 	var f writeFlags
 	var force bool
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "resign --store STORE --keys DIR",
 		Short: "Sign the newest revision anew, with another release key",
@@ -27,11 +28,15 @@ keys (docs/keys.md). The revision stays what it is.`,
 			if err != nil {
 				return err
 			}
+			if *asJSON {
+				return typed(cmd.OutOrStdout(), "resigned", revised{o.Keys.Name, rev})
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s revision %d is signed with the key in %s\n", o.Keys.Name, rev, f.keys)
 			return nil
 		},
 	}
 	f.add(cmd.Flags())
+	asJSON = wantsJSON(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "sign even if what is there has no signature that counts; compare it with a replica first")
 	required(cmd, "store", "keys")
 	return cmd

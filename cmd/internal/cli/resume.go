@@ -9,6 +9,7 @@ import (
 func newResume() *cobra.Command {
 	var f writeFlags
 	var after uint64
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "resume --after REVISION --store STORE --keys DIR",
 		Short: "Go on from a backup that is behind what cells have seen",
@@ -28,11 +29,15 @@ instead, and nothing is lost.`,
 			if err != nil {
 				return err
 			}
+			if *asJSON {
+				return typed(cmd.OutOrStdout(), "resumed", revised{Revision: rev})
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "revision %d follows revision %d; publish again what was published since the copy was made\n", rev, after)
 			return nil
 		},
 	}
 	f.add(cmd.Flags())
+	asJSON = wantsJSON(cmd)
 	cmd.Flags().Uint64Var(&after, "after", 0, "the highest revision that any cell or replica has seen")
 	required(cmd, "store", "keys")
 	_ = cmd.MarkFlagRequired("after") //nolint:errcheck // the flag is defined above

@@ -9,6 +9,7 @@ import (
 func newRollback() *cobra.Command {
 	var f writeFlags
 	var to string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "rollback --to TAG --store STORE --keys DIR",
 		Short: "Make the whole repository what it was at a tag",
@@ -27,6 +28,19 @@ move one channel back, see rootstock channel rollback.`,
 				return err
 			}
 			out := cmd.OutOrStdout()
+			if *asJSON {
+				gone := []string{}
+				for _, t := range r.Removed {
+					gone = append(gone, t.Name)
+				}
+				return typed(out, "rolled_back", struct {
+					Revision    uint64   `json:"revision"`
+					From        uint64   `json:"from"`
+					Shows       uint64   `json:"shows"`
+					Tag         string   `json:"tag"`
+					TagsRemoved []string `json:"tags_removed"`
+				}{r.Revision, r.From, r.Was, to, gone})
+			}
 			fmt.Fprintf(out, "revision %d shows what revision %d did (%s); revision %d was the newest\n", r.Revision, r.Was, r.To, r.From)
 			for _, t := range r.Removed {
 				fmt.Fprintf(out, "removed tag %s (revision %d)\n", t.Name, t.Revision)
@@ -35,6 +49,7 @@ move one channel back, see rootstock channel rollback.`,
 		},
 	}
 	f.add(cmd.Flags())
+	asJSON = wantsJSON(cmd)
 	cmd.Flags().StringVar(&to, "to", "", "the tag to go back to; rootstock tag --list shows them")
 	required(cmd, "store", "keys", "to")
 	return cmd

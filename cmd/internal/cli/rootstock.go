@@ -27,6 +27,8 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newTag(), newRollback(), newHistory())
 	cmd.AddCommand(newChannel(), newRemove())
 	cmd.AddCommand(newRebase())
+	cmd.AddCommand(newSync())
+	cmd.AddCommand(newMan())
 	cmd.AddCommand(newDiff(), newExplain())
 	cmd.AddCommand(newSBOM(), newAudit())
 	cmd.AddCommand(newFleet())

@@ -26,6 +26,8 @@ type serveFlags struct {
 	cert, key, clientCA string
 	access, meta        string
 	grace               time.Duration
+	demand              demandFlags
+	specs               map[string]string // of the stores, by repository
 }
 
 func newServe() *cobra.Command {
@@ -36,7 +38,11 @@ func newServe() *cobra.Command {
 		Long: `Serve repositories over HTTP, each at /cvmfs/FQRN/, a single one at / too.
 Objects are served as immutable, root files for 61 seconds. /healthz says whether
 all repositories can be read, /metrics is for Prometheus. SIGTERM ends it once
-responses under way have ended.`,
+responses under way have ended.
+
+With --publish it also publishes images that are asked for with POST /publish, by
+whoever has a token or certificate, into one of the repositories; docs/sync.md
+says how.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -49,6 +55,7 @@ responses under way have ended.`,
 	cmd.Flags().StringVar(&f.meta, "meta", "", "JSON file of contact information, shown as /cvmfs/info/v1/meta.json")
 	cmd.Flags().StringSliceVar(&f.geo, "geo-order", nil, "host names in the order in which the Geo-API is to prefer them")
 	cmd.Flags().DurationVar(&f.grace, "grace", 10*time.Second, "how long responses may take to end when the server is told to stop")
+	f.demand.add(cmd.Flags())
 	required(cmd, "store", "listen")
 	return cmd
 }
@@ -64,7 +71,10 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if f.clientCA != "" && f.cert == "" {
 		return misuse(cmd, "--client-ca needs --tls-cert and --tls-key: without TLS clients show no certificates")
 	}
-	var err error
+	err := f.demand.check(cmd, f)
+	if err != nil {
+		return err
+	}
 	if f.cert != "" {
 		scheme = "https"
 		if server.TLS, err = serve.TLS(f.cert, f.key, f.clientCA); err != nil {
@@ -91,6 +101,14 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		defer site.Access.Flush()
 	}
 	server.Handler, server.Quick = site.Handler(), site.Quick()
+	if f.demand.repository != "" {
+		h, end, err := f.demand.start(ctx, f.specs, f.clientCA != "", log)
+		if err != nil {
+			return err
+		}
+		defer end()
+		server.Handler = before(h, server.Handler)
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", f.listen)
 	if err != nil {
@@ -104,6 +122,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 
 // open opens all stores and returns the repositories' names in the order given.
 func (f *serveFlags) open(ctx context.Context, site *serve.Site) (names []string, err error) {
+	f.specs = map[string]string{}
 	for _, spec := range f.stores {
 		s, err := openStore(spec)
 		if err != nil {
@@ -118,6 +137,7 @@ func (f *serveFlags) open(ctx context.Context, site *serve.Site) (names []string
 		}
 		site.Repositories[name] = s
 		names = append(names, name)
+		f.specs[name] = spec
 		warnOfExpiry(ctx, site.Log, name, s)
 	}
 	return names, nil

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
@@ -25,11 +24,9 @@ func newStatus() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				var line bytes.Buffer
-				if err := json.Compact(&line, raw); err != nil {
+				if err := typed(cmd.OutOrStdout(), "status", json.RawMessage(raw)); err != nil {
 					return fmt.Errorf("status: %w", err)
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), line.String())
 				return nil
 			}
 			return printStatus(cmd, raw)

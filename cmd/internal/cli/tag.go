@@ -50,7 +50,7 @@ it with --tag, rollback goes back to it, garbage collection keeps it.
 			case len(args) == 0:
 				return misuse(cmd, "a tag's name is missing")
 			case remove:
-				return removeTags(cmd, &f, args)
+				return removeTags(cmd, &f, args, asJSON)
 			case len(args) > 1:
 				return misuse(cmd, "%s takes one NAME, not %d arguments", cmd.CommandPath(), len(args))
 			}
@@ -62,6 +62,9 @@ it with --tag, rollback goes back to it, garbage collection keeps it.
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return line(cmd.OutOrStdout(), tagOf(t))
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "revision %d is tagged %s\n", t.Revision, t.Name)
 			return nil
 		},
@@ -70,7 +73,7 @@ it with --tag, rollback goes back to it, garbage collection keeps it.
 	cmd.Flags().StringVar(&description, "description", "", "what the tag says of itself")
 	cmd.Flags().BoolVar(&list, "list", false, "list all tags, youngest first")
 	cmd.Flags().BoolVar(&remove, "remove", false, "remove the tags named")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "with --list, one JSON object per line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per line")
 	required(cmd, "store")
 	return cmd
 }
@@ -103,7 +106,7 @@ func listTags(cmd *cobra.Command, f *writeFlags, asJSON bool) error {
 	return nil
 }
 
-func removeTags(cmd *cobra.Command, f *writeFlags, names []string) error {
+func removeTags(cmd *cobra.Command, f *writeFlags, names []string, asJSON bool) error {
 	p, err := f.open(cmd.Context())
 	if err != nil {
 		return err
@@ -112,6 +115,14 @@ func removeTags(cmd *cobra.Command, f *writeFlags, names []string) error {
 		return err
 	}
 	for _, n := range names {
+		if asJSON {
+			if err := typed(cmd.OutOrStdout(), "tag_removed", struct {
+				Name string `json:"name"`
+			}{n}); err != nil {
+				return fmt.Errorf("tag: %w", err)
+			}
+			continue
+		}
 		fmt.Fprintf(cmd.OutOrStdout(), "removed tag %s\n", n)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,6 +90,24 @@ func line(w io.Writer, v any) error {
 	if err == nil {
 		_, err = w.Write(append(b, '\n'))
 	}
+	return err
+}
+
+// typed prints v, which is a JSON object, as a line that begins with its
+// message_type.
+func typed(w io.Writer, messageType string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) < 2 || b[0] != '{' {
+		return fmt.Errorf("%s: %T is no JSON object", messageType, v)
+	}
+	head := `{"message_type":` + strconv.Quote(messageType)
+	if b[1] != '}' {
+		head += ","
+	}
+	_, err = w.Write(append(append([]byte(head), b[1:]...), '\n'))
 	return err
 }
 
