@@ -104,6 +104,8 @@ func TestMalformed(t *testing.T) {
 		"if [ a = a ]; then\nelse\nelse\nfi":  "after else",
 		"if test -f /x; then\nfi":             "condition",
 		"if [ -f /x ]; then\nfi":              "condition",
+		"if [ -z a b ]; then\nfi":             "condition",
+		"if [ a != b c ]; then\nfi":           "condition",
 		"if [ -n a b ]; then\nfi":             "condition",
 		"if [ a = b c ]; then\nfi":            "condition",
 		"if [ a = b; then\nfi":                "condition",

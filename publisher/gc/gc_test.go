@@ -162,6 +162,11 @@ func TestCollects(t *testing.T) {
 	if again := collect(t, options(s)); again.Deleted != 0 {
 		t.Errorf("the second run deleted %d", again.Deleted)
 	}
+	// What was collected cannot be kept, and is no error.
+	o = options(s)
+	o.KeepRevisions, o.KeepFor = 10, 1000*time.Hour
+	collect(t, o)
+	whole(t, s)
 	// Whoever publishes the same again finds what was deleted missing.
 	s.Rootfs("demo", "1", testsite.File("only-in-one", "one"), testsite.File("shared", "both"))
 	whole(t, s)
