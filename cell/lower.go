@@ -20,7 +20,7 @@ func (m *mounted) lower(ctx context.Context, r control.LowerRequest) (control.Lo
 	if err := m.current(); err != nil {
 		return control.Lower{}, err
 	}
-	found, err := resolver{m.repo}.resolve(ctx, r.Ref)
+	found, err := m.resolver().resolve(ctx, r.Ref)
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}

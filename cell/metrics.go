@@ -89,7 +89,8 @@ func (c *Cell) collectVersions(gauge func(d *prometheus.Desc, v float64, labels 
 	defer cancel()
 	for _, m := range c.mounted() {
 		list := m.pins.list()
-		known := fleet.LeadsOf([]fleet.Cell{{Leads: m.leadsOf(ctx, list)}})
+		self := fleet.Cell{Leads: m.leadsOf(ctx, list)}
+		known := fleet.LeadsOf([]fleet.Cell{self}).Of(&self)
 		type count struct{ all, behind float64 }
 		by := map[[3]string]*count{}
 		for i := range list {

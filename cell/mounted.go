@@ -30,6 +30,7 @@ type mounted struct {
 	resumed bool
 	shown   view.Node
 	leads   leads
+	lives   lives
 	// wake asks follow for a refresh and takes where the outcome goes.
 	wake chan chan<- error
 }
@@ -43,6 +44,7 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 		r.Getenv = os.LookupEnv
 	}
 	m := &mounted{o: r, cell: c, wake: make(chan chan<- error)}
+	m.lives.since = c.o.Clock()
 	defer func() {
 		if err != nil {
 			m.close()
@@ -91,8 +93,11 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 		return nil, err
 	}
 	// Last: what is pinned stays so until another mount has it pinned, too.
-	m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images})
-	return m, err
+	if m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images}); err != nil {
+		return nil, err
+	}
+	m.pins.gone = func(p pin) { m.lives.end(m.whole(p.Ref), p, c.o.Clock(), c.draining.Load()) }
+	return m, nil
 }
 
 func (m *mounted) revision() uint64 { return m.repo.Status().Revision }

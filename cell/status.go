@@ -17,6 +17,7 @@ type Status struct {
 	Images       *ImageStatus       `json:"images,omitempty"`
 	Repositories []RepositoryStatus `json:"repositories"`
 	Cache        CacheStatus        `json:"cache"`
+	Exposure     *Exposure          `json:"exposure,omitempty"` // of the image tier
 	Draining     bool               `json:"draining"`
 	// Failed are the repositories that are not mounted, and why.
 	Failed map[string]string `json:"failed,omitempty"`
@@ -51,6 +52,35 @@ type ImageStatus struct {
 	Failures uint64 `json:"failures"`      // of them, answered with an I/O error
 }
 
+// Exposure is what containers would miss if the daemon were gone.
+type Exposure struct {
+	Bytes int64 `json:"bytes"` // of trees in use, not in the cache
+	Bound int   `json:"bound"` // contents opened through the objects mount: at most that many files depend on it
+	// Trees are the bytes of each, by its id.
+	Trees map[string]int64 `json:"trees,omitempty"`
+}
+
+// exposureTime bounds what a status waits for trees to be counted.
+const exposureTime = 2 * time.Second
+
+// exposure is nil without an image tier, or if it is not known in time.
+func (c *Cell) exposure(ctx context.Context) *Exposure {
+	if c.images == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, exposureTime)
+	defer cancel()
+	e, err := c.images.Exposure(ctx)
+	if err != nil {
+		return nil
+	}
+	x := &Exposure{Bytes: e.Bytes, Bound: e.Bound, Trees: map[string]int64{}}
+	for id, n := range e.Trees {
+		x.Trees[id.String()] = n
+	}
+	return x
+}
+
 // CacheStatus is the cell's cache. Sizes are bytes.
 type CacheStatus struct {
 	Directory string `json:"directory"`
@@ -67,7 +97,7 @@ type CacheStatus struct {
 }
 
 // Status implements control.Reporter.
-func (c *Cell) Status(context.Context) (any, error) {
+func (c *Cell) Status(ctx context.Context) (any, error) {
 	s := c.cache.Stats()
 	doc := Status{
 		WorkerPID:    os.Getpid(),
@@ -77,6 +107,7 @@ func (c *Cell) Status(context.Context) (any, error) {
 		Tier:         c.tier(),
 		TierReason:   c.tierWhy,
 		Images:       c.imageStatus(),
+		Exposure:     c.exposure(ctx),
 		Draining:     c.draining.Load(),
 		Repositories: []RepositoryStatus{},
 		Cache: CacheStatus{

@@ -54,6 +54,9 @@ func printStatus(cmd *cobra.Command, raw []byte) error {
 	if i := s.Images; i != nil {
 		fmt.Fprintf(w, "images\t%d trees, %d requests for contents that were not cached, %d failed\n", i.Trees, i.Requests, i.Failures)
 	}
+	if e := s.Exposure; e != nil {
+		fmt.Fprintf(w, "exposure\t%s of trees in use not cached, %d contents opened through the daemon\n", size(e.Bytes), e.Bound)
+	}
 	if s.Draining {
 		fmt.Fprintln(w, "draining\tno new containers are taken")
 	}
