@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rootstock-cf/rootstock/catalog"
@@ -176,6 +177,49 @@ func TestForeignRoot(t *testing.T) {
 	x := compile(t, openReader(t, path))
 	if f, ok := x.Find("f"); !ok || x.Path(f) != "/elsewhere/f" {
 		t.Errorf("row %d, %v", f, ok)
+	}
+}
+
+// Where no key can be compared with a path, the rows must still be one tree.
+func TestForeignRootRefused(t *testing.T) {
+	for name, script := range map[string]string{
+		"no root":       "UPDATE catalog SET flags = 1 WHERE name = 'a';",
+		"two roots":     "UPDATE catalog SET flags = 33 WHERE name = 'd';",
+		"name twice":    "UPDATE catalog SET name = 'g' WHERE name = 'f';",
+		"no parent":     "UPDATE catalog SET parent_1 = 1 WHERE name = 'f';",
+		"child of file": "UPDATE catalog SET (parent_1, parent_2) = (SELECT md5path_1, md5path_2 FROM catalog WHERE name = 'f') WHERE name = 'g';",
+		"cycle":         "UPDATE catalog SET parent_1 = md5path_1, parent_2 = md5path_2 WHERE name = 'd';",
+	} {
+		w, path := create(t, catalog.CreateOptions{RootPrefix: "/a"})
+		root := dir(1)
+		root.Flags = catalog.NestedRoot
+		must(t, w.Add("/a", root))
+		must(t, w.Add("/a/d", dir(0)))
+		must(t, w.Add("/a/f", file(1)))
+		must(t, w.Add("/a/g", file(2)))
+		finish(t, w)
+		alter(t, path, "UPDATE properties SET value = '/elsewhere' WHERE key = 'root_prefix';"+script)
+		r := openReader(t, path)
+		if err := catalog.Compile(t.Context(), r, filepath.Join(t.TempDir(), "index")); !errors.Is(err, catalog.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A path that is longer than any an index can answer for is refused where it
+// is compiled, however it got there.
+func TestPathTooLong(t *testing.T) {
+	w, path := create(t, catalog.CreateOptions{})
+	must(t, w.Add("", dir(1)))
+	deep := ""
+	for range 32 {
+		deep += "/" + strings.Repeat("n", 250)
+		must(t, w.Add(deep, dir(1)))
+	}
+	must(t, w.Add(deep+"/f", file(1)))
+	finish(t, w)
+	if err := catalog.Compile(t.Context(), openReader(t, path), filepath.Join(t.TempDir(), "index")); !errors.Is(err, catalog.ErrInvalid) {
+		t.Error(err)
 	}
 }
 

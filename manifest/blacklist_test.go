@@ -84,6 +84,7 @@ func TestNewer(t *testing.T) {
 		"the same":             {func(*manifest.Mark) {}, nil},
 		"nothing seen":         {func(k *manifest.Mark) { *k = manifest.Mark{} }, nil},
 		"a step":               {func(k *manifest.Mark) { k.Revision--; k.Published--; k.RootCatalog = object.Hash{} }, nil},
+		"another catalog":      {func(k *manifest.Mark) { k.Revision--; k.RootCatalog = object.SHA1.Sum(nil) }, nil},
 		"same second":          {func(k *manifest.Mark) { k.Revision-- }, nil},
 		"revision back":        {func(k *manifest.Mark) { k.Revision++ }, manifest.ErrRollback},
 		"time back":            {func(k *manifest.Mark) { k.Revision--; k.Published++ }, manifest.ErrRollback},

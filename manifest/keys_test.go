@@ -1,6 +1,7 @@
 package manifest_test
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -8,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,6 +140,22 @@ func TestLoadPublicKeys(t *testing.T) {
 	}
 }
 
+// A key of no sensible size costs whoever verifies with it too much, or
+// nothing whoever forges.
+func TestPublicKeySizes(t *testing.T) {
+	for bits, accepted := range map[uint]bool{1023: false, 1024: true, 16384: true, 16385: false} {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := writeFile(t, filepath.Join(t.TempDir(), "a.pub"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+		if _, err := manifest.LoadPublicKeys(file); (err == nil) != accepted || !accepted && !errors.Is(err, manifest.ErrMalformed) {
+			t.Errorf("%d bits: %v", bits, err)
+		}
+	}
+}
+
 func TestGenerateKeysRefuses(t *testing.T) {
 	for _, bits := range []int{-1, 1024, 2047, 1 << 20} {
 		if _, _, err := manifest.GenerateKeys(fqrn, manifest.KeyOptions{Bits: bits}); !errors.Is(err, manifest.ErrMalformed) {
@@ -184,7 +202,8 @@ func TestParseCertificateRefuses(t *testing.T) {
 		"-keyout", filepath.Join(dir, "short.key"), "-out", short)
 	for name, text := range map[string][]byte{
 		"empty": nil, "elliptic": readFile(t, ec), "512 bits": readFile(t, short),
-		"garbage": []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		"garbage":       []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		"one too large": append(bytes.Repeat([]byte("\n"), manifest.MaxSize+1-len(ours().Certificate.PEM)), ours().Certificate.PEM...),
 	} {
 		if _, err := manifest.ParseCertificate(text); !errors.Is(err, manifest.ErrMalformed) {
 			t.Errorf("%s: %v", name, err)

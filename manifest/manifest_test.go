@@ -2,6 +2,7 @@ package manifest_test
 
 import (
 	"errors"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,6 +111,23 @@ func drop(letter string) string {
 		}
 	}
 	return b.String()
+}
+
+// Stock programs read 4096 bytes of a manifest from disk. The longest there can
+// be, signed by the longest key that is accepted, is below that.
+func TestLongestManifest(t *testing.T) {
+	h := object.SHAKE128.Sum(nil)
+	m := manifest.Manifest{
+		RootCatalog: h, CatalogSize: math.MaxInt64, TTL: math.MaxUint32, Revision: math.MaxUint64, GarbageCollectable: true, AltPaths: true,
+		Name: strings.Repeat("n", 60), Certificate: h, History: h, Published: math.MaxInt64, Metainfo: h, Reflog: h,
+	}
+	if err := manifest.CheckName(m.Name + "n"); err == nil {
+		t.Error("there are longer names")
+	}
+	const longestSignature = 16384 / 8
+	if n := len(m.Print()) + len("--\n"+h.String()+"\n") + longestSignature; n >= 4096 {
+		t.Errorf("%d bytes", n)
+	}
 }
 
 func TestSignRefuses(t *testing.T) {

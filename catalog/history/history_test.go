@@ -127,6 +127,27 @@ func TestByDate(t *testing.T) {
 	}
 }
 
+// What counts at a date is the highest revision tagged by then, and only what
+// was tagged on the default branch.
+func TestByDateOfBranches(t *testing.T) {
+	path := finished(t)
+	alter(t, path, "INSERT INTO branches VALUES ('dev', '', 1)")
+	w, err := history.OpenWriter(path)
+	must(t, err)
+	late, branched := tag("late", 1), tag("branched", 9)
+	late.Timestamp, branched.Branch = 5000, "dev"
+	must(t, w.Add(late))
+	must(t, w.Add(branched))
+	must(t, w.Finish(object.Hash{}))
+	r := open(t, path)
+	if got, ok, err := r.Get("branched"); err != nil || !ok || got != branched {
+		t.Errorf("%+v, %v, %v", got, ok, err)
+	}
+	if got, ok, err := r.ByDate(99999); err != nil || !ok || got.Name != "b" {
+		t.Errorf("%+v, %v, %v", got, ok, err)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"v1": true, "a/b:c.d_e-F9": true, "generic-2024-01-02T03:04:05Z": true,

@@ -115,7 +115,9 @@ func TestHostile(t *testing.T) {
 		"no refs": "DROP TABLE refs",
 		"view":    "CREATE VIEW v AS SELECT 1",
 		"type":    "UPDATE refs SET type = 4",
+		"below 0": "UPDATE refs SET type = -1",
 		"hash":    "INSERT INTO refs VALUES ('x', 0, 0)",
+		"no hash": "INSERT INTO refs VALUES ('', 0, 0)",
 		"time":    "UPDATE refs SET timestamp = 'x'",
 	} {
 		path := create(t)

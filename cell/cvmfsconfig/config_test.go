@@ -48,6 +48,10 @@ func TestParse(t *testing.T) {
 		`K=a=b`:                         "a=b",
 		`K=http://a|http://b;DIRECT`:    "http://a|http://b;DIRECT",
 		"K=v\r\n":                       "v",
+		"K=v\t# comment":                "v",
+		"K=# comment":                   "",
+		"# comment \\\nK=v":             "v",
+		"K=\"a\\\\\"":                   `a\`,
 		"K=\"a;\\\nb\"":                 "a;b",
 		"K=1\nK=2":                      "2",
 		"X=x\nK=$X-${X}-${Y:-d}-$Y.":    "x-x-d-.",
@@ -91,12 +95,20 @@ func TestMalformed(t *testing.T) {
 		"K=`hostname`":                        "command",
 		"K=\"$(hostname)\"":                   "command",
 		"K=a; L=b":                            "second command",
+		"K=a;\tL=b":                           "second command",
+		"K=a;":                                "second command",
 		". /etc/other":                        "f:1:",
 		"if [ a = b ]; then\nK=1":             "not closed by fi",
 		"fi":                                  "without if",
 		"else":                                "without if",
 		"if [ a = a ]; then\nelse\nelse\nfi":  "after else",
 		"if test -f /x; then\nfi":             "condition",
+		"if [ -f /x ]; then\nfi":              "condition",
+		"if [ -z a b ]; then\nfi":             "condition",
+		"if [ a != b c ]; then\nfi":           "condition",
+		"if [ -n a b ]; then\nfi":             "condition",
+		"if [ a = b c ]; then\nfi":            "condition",
+		"if [ a = b; then\nfi":                "condition",
 		"if [ a -gt b ]; then\nfi":            "condition",
 		"if [ a = b ] && [ c = d ]; then\nfi": "condition",
 		"K=v\\":                               "ends in a",
@@ -199,6 +211,30 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
+// The configuration repository itself is configured by local files only, and
+// where it would be mounted is said of one that is not.
+func TestConfigurationRepository(t *testing.T) {
+	mounts := t.TempDir()
+	dir := files(t, map[string]string{"default.conf": "CVMFS_CONFIG_REPOSITORY=config.example.org\nK=local\nCVMFS_MOUNT_DIR=" + mounts + "\n"})
+	shared := filepath.Join(mounts, "config.example.org/etc/cvmfs")
+	if err := os.MkdirAll(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(shared, "default.conf"), []byte("K=shared\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"config.example.org": "local", "r.example.org": "shared"} {
+		c, err := cvmfsconfig.Read(dir, name)
+		if err != nil || c.Values["K"].Text != want || len(c.Notes) != 0 {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+	c, err := cvmfsconfig.Read(files(t, map[string]string{"default.conf": "CVMFS_CONFIG_REPOSITORY=nosuch.example.org\n"}), "r.example.org")
+	if err != nil || len(c.Notes) != 1 || !strings.Contains(c.Notes[0], "no /cvmfs/nosuch.example.org/etc/cvmfs") {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // base is what a configuration needs at least.
 const base = "CVMFS_SERVER_URL=http://s/cvmfs/@fqrn@\nCVMFS_HTTP_PROXY=DIRECT\nCVMFS_PUBLIC_KEY=/k.pub\n"
 
@@ -252,6 +288,8 @@ func TestSettings(t *testing.T) {
 		"CVMFS_EXTERNAL_HTTP_PROXY=http://ep:3128": func(s *cvmfsconfig.Settings) { s.ExternalProxy = "http://ep:3128" },
 		"CVMFS_MOUNT_DIR=/m":                       func(s *cvmfsconfig.Settings) { s.Mountpoint = "/m/r.example.org" },
 		"CVMFS_STRICT_MOUNT=yes\nCVMFS_DEFAULT_DOMAIN=example.org\nCVMFS_REPOSITORIES=other.example.org,r": func(*cvmfsconfig.Settings) {},
+		"CVMFS_STRICT_MOUNT=yes\nCVMFS_REPOSITORIES=other.example.org,r.example.org":                       func(*cvmfsconfig.Settings) {},
+		"CVMFS_STRICT_MOUNT=no\nCVMFS_REPOSITORIES=other.example.org":                                      func(*cvmfsconfig.Settings) {},
 		"CVMFS_HTTP_PROXY=\nCVMFS_CLIENT_PROFILE=single":                                                   func(*cvmfsconfig.Settings) {},
 	} {
 		want := plain
@@ -269,6 +307,16 @@ func TestSettings(t *testing.T) {
 	if err != nil || got.RootHash.String() != "9c44ddbcf56870b191201c7e0d7072a791cd7dcb-shake128" {
 		t.Errorf("root hash: %v, %v", got.RootHash, err)
 	}
+	const noKey = "CVMFS_SERVER_URL=http://s\nCVMFS_HTTP_PROXY=DIRECT\n"
+	got, err = settings(t, noKey+"CVMFS_ROOT_HASH=9c44ddbcf56870b191201c7e0d7072a791cd7dcb")
+	if err != nil || got.RootHash.IsZero() || len(got.PublicKeys) != 0 {
+		t.Errorf("a root hash needs no key: %+v, %v", got.PublicKeys, err)
+	}
+	keys := files(t, map[string]string{"a.pub": "", "b.txt": ""})
+	got, err = settings(t, noKey+"CVMFS_KEYS_DIR="+keys)
+	if err != nil || len(got.PublicKeys) != 1 || got.PublicKeys[0] != filepath.Join(keys, "a.pub") {
+		t.Errorf("a directory of keys: %q, %v", got.PublicKeys, err)
+	}
 }
 
 func TestSettingsRefuse(t *testing.T) {
@@ -278,6 +326,7 @@ func TestSettingsRefuse(t *testing.T) {
 		base + "CVMFS_HTTP_PROXY=auto":           "default.local:4: CVMFS_HTTP_PROXY",
 		base + "CVMFS_TIMEOUT=soon":              "default.local:4: CVMFS_TIMEOUT: want a whole number",
 		base + "CVMFS_TIMEOUT=-1":                "must not be negative",
+		base + "CVMFS_MAX_RETRIES=-2":            "want a whole number",
 		base + "CVMFS_QUOTA_LIMIT=99999999999":   "CVMFS_QUOTA_LIMIT",
 		base + "CVMFS_CLAIM_OWNERSHIP=perhaps":   "want yes or no",
 		base + "CVMFS_ROOT_HASH=xyz":             "CVMFS_ROOT_HASH",
@@ -294,7 +343,7 @@ func TestSettingsRefuse(t *testing.T) {
 
 // What has no effect is named, with the place to look at.
 func TestUnknown(t *testing.T) {
-	s, err := settings(t, base+"CVMFS_NFILES=1\nCVMSF_TIMEOUT=3\nCVMFS_TIMOUT=3\nCVMFS_CACHE_hpc_TYPE=ram\nCVMFS_USER=root\n")
+	s, err := settings(t, base+"CVMFS_NFILES=1\nCVMSF_TIMEOUT=3\nCVMFS_TIMOUT=3\nCVMFS_CACHE_hpc_TYPE=ram\nCVMFS_USER=root\nX509_CERT_DIR=/x\nX509_CERT_BUNDLE=/y\nCERNVM_UUID=z\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +351,7 @@ func TestUnknown(t *testing.T) {
 	if len(s.Unknown) != 2 || !strings.Contains(unknown, "CVMSF_TIMEOUT (") || !strings.Contains(unknown, "CVMFS_TIMOUT (") || !strings.Contains(unknown, "default.local:6)") {
 		t.Errorf("unknown: %s", unknown)
 	}
-	if len(s.Unused) != 3 || !strings.Contains(unused, "CVMFS_NFILES (") || !strings.Contains(unused, "CVMFS_CACHE_hpc_TYPE") {
+	if len(s.Unused) != 6 || !strings.Contains(unused, "CVMFS_NFILES (") || !strings.Contains(unused, "CVMFS_CACHE_hpc_TYPE") {
 		t.Errorf("unused: %s", unused)
 	}
 }

@@ -162,6 +162,11 @@ func TestCollects(t *testing.T) {
 	if again := collect(t, options(s)); again.Deleted != 0 {
 		t.Errorf("the second run deleted %d", again.Deleted)
 	}
+	// What was collected cannot be kept, and is no error.
+	o = options(s)
+	o.KeepRevisions, o.KeepFor = 10, 1000*time.Hour
+	collect(t, o)
+	whole(t, s)
 	// Whoever publishes the same again finds what was deleted missing.
 	s.Rootfs("demo", "1", testsite.File("only-in-one", "one"), testsite.File("shared", "both"))
 	whole(t, s)
@@ -281,6 +286,7 @@ func TestRefusals(t *testing.T) {
 		{"nothing says what containers run", func(o *gc.Options) { o.Leases = nil }},
 		{"longer than any container lives", func(o *gc.Options) { o.Leases, o.Grace = nil, 23*time.Hour }},
 		{"neither can be negative", func(o *gc.Options) { o.KeepFor = -1 }},
+		{"neither can be negative", func(o *gc.Options) { o.Grace = -1 }},
 		{"cannot list objects with their age", func(o *gc.Options) { o.Store = struct{ store.Store }{s.Store} }},
 		{"was not signed with these keys", func(o *gc.Options) {
 			k, _, err := manifest.GenerateKeys(testsite.Name, manifest.KeyOptions{Bits: 2048})
@@ -288,6 +294,11 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			o.Keys = k
+		}},
+		{"the store holds", func(o *gc.Options) {
+			k := *s.Keys
+			k.Name = "other.example.org"
+			o.Keys = &k
 		}},
 		{"somebody else changed the repository", func(*gc.Options) {
 			unlock, err := s.Store.Lock(t.Context(), "a publisher")
@@ -307,6 +318,9 @@ func TestRefusals(t *testing.T) {
 			s.Write(head, b[:len(b)-1])
 		}},
 		{"no such file", func(*gc.Options) { s.Remove(head) }},
+		{"it is that of other.example.org", func(*gc.Options) {
+			s.Write(".cvmfsreflog", s.Database(s.Read(".cvmfsreflog"), "UPDATE properties SET value = 'other.example.org' WHERE key = 'fqrn'"))
+		}},
 	} {
 		o := options(s)
 		c.change(&o)
