@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/internal/testsite"
 	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher/check"
 	"github.com/rootstock-cf/rootstock/publisher/gc"
 	"github.com/rootstock-cf/rootstock/reference"
@@ -120,10 +122,18 @@ var one = []testsite.Entry{testsite.File("only-in-one", "one"), testsite.File("s
 // outdated is a replica that has a tree which its source has no more.
 func outdated(t *testing.T) (c *copied, gone string) {
 	t.Helper()
+	c, _, gone = outdatedSince(t)
+	return c, gone
+}
+
+// outdatedSince also returns the manifest with which the source had the tree.
+func outdatedSince(t *testing.T) (c *copied, had manifest.Manifest, gone string) {
+	t.Helper()
 	s := testsite.New(t, settings)
 	c = newCopy(t, s)
 	r := s.Rootfs("demo", "1", one...)
 	gone = s.Object(r.Path, r.Path+"/only-in-one")
+	had = s.Head()
 	c.replicate()
 	forget(t, s)
 	s.Sleep(time.Hour)
@@ -133,7 +143,7 @@ func outdated(t *testing.T) (c *copied, gone string) {
 	if !c.has(gone) {
 		t.Fatal("there is nothing to collect")
 	}
-	return c, gone
+	return c, had, gone
 }
 
 // A replica is collected without the release key, and stays a replica: its
@@ -185,18 +195,31 @@ func (d dying) Delete(ctx context.Context, name string) error {
 
 // A catalog that was left after its objects went is not taken for complete.
 func TestReplicaCutOff(t *testing.T) {
-	c, gone := outdated(t)
+	c, had, gone := outdatedSince(t)
 	o := c.options()
 	o.Store = dying{c.to}
 	if _, err := gc.Collect(t.Context(), o); !errors.Is(err, errDied) || c.has(gone) || !c.has(".cvmfs_collecting") {
 		t.Fatalf("%v, still there: %v, distrusted: %v", err, c.has(gone), c.has(".cvmfs_collecting"))
 	}
-	c.site.Rootfs("demo", "1", one...)
+	// The source goes back to catalogs that are still there, to the last byte: a
+	// tree that is published anew would get others.
+	if root := object.Path(had.RootCatalog, object.Catalog); !c.has(root) {
+		t.Fatalf("%s is not there: the test proves nothing", root)
+	}
+	c.site.Sign(func(m *manifest.Manifest) {
+		m.RootCatalog, m.CatalogSize = had.RootCatalog, had.CatalogSize
+		m.Revision++
+	})
 	c.replicate()
-	c.whole()
 	if !c.has(gone) {
 		t.Errorf("%s is missing, and its catalog was taken for complete", gone)
 	}
+	// Manifest, catalogs and tags are to say the same again.
+	c.site.Edit("", fmt.Sprintf("UPDATE properties SET value = '%d' WHERE key = 'revision'", c.site.Head().Revision))
+	c.site.Rootfs("demo", "3", one...)
+	untag(t, c.site)
+	c.replicate()
+	c.whole()
 	// The next run ends what was begun.
 	collect(t, c.options())
 	if c.has(".cvmfs_collecting") {

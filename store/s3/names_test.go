@@ -94,6 +94,21 @@ func TestNothingIsKnownWithoutTheLock(t *testing.T) {
 		}
 		put(t, a, "object")
 	}
+	// Nor of the time when it was held.
+	unlock, err := a.Lock(t.Context(), "anna")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := put(t, a, "put under the lock")
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := a.Has(t.Context(), other); ok || err != nil {
+		t.Errorf("deleted after the lock was given back: %v, %v", ok, err)
+	}
 }
 
 // CVMFS-FORMAT 5.10: what the web and proxies are told.

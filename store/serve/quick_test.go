@@ -266,6 +266,64 @@ func TestQuickIsObserved(t *testing.T) {
 	}
 }
 
+// A thousand clients that keep their connections are answered side by side, each
+// with what it asked for, most of it without net/http.
+func TestThousandQuickConnections(t *testing.T) {
+	_, s := fixture(t)
+	const objects, clients, rounds = 50, 1000, 5
+	var contents [objects][]byte
+	var names [objects]string
+	for i := range objects {
+		contents[i] = bytes.Repeat([]byte{byte(i)}, 1000+200*i)
+		names[i] = object.Path(object.SHAKE128.Sum(contents[i]), object.Bulk)
+		if err := s.Put(t.Context(), names[i], contents[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := loopback(t)
+	h, _ := startSite(t, l, &serve.Site{Repositories: map[string]store.Getter{fqrn: s}, Log: quiet()}, true, time.Minute)
+	var connected, group sync.WaitGroup
+	connected.Add(clients)
+	for client := range clients {
+		group.Go(func() {
+			c, err := net.Dial("tcp", l.Addr().String())
+			connected.Done()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Error(err)
+				return
+			}
+			r := bufio.NewReader(c)
+			for round := range rounds {
+				connected.Wait() // all are there before the first asks
+				i := (client + round) % objects
+				if _, err := fmt.Fprintf(c, "GET /%s HTTP/1.1\r\nHost: x\r\n\r\n", names[i]); err != nil {
+					t.Error(err)
+					return
+				}
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Errorf("client %d, request %d: %v", client, round, err)
+					return
+				}
+				got, err := io.ReadAll(resp.Body)
+				if err != nil || resp.StatusCode != http.StatusOK || !bytes.Equal(got, contents[i]) {
+					t.Errorf("client %d, request %d: %s, %d bytes, %v", client, round, resp.Status, len(got), err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	if n := h.n.Load(); n < clients || n > clients*rounds/2 { // the first of each connection are net/http's
+		t.Errorf("%d of %d requests were net/http's", n, clients*rounds)
+	}
+}
+
 // narrow is a listener whose connections take little at a time.
 type narrow struct{ net.Listener }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -239,6 +240,47 @@ func TestObservedIsTheSame(t *testing.T) {
 	base = siteOf(t, &serve.Site{Repositories: map[string]store.Getter{fqrn: s}, Metrics: serve.NewMetrics()})
 	if a := do(t, "GET", base+"/"+nameOf("catalog", object.Catalog), "Range", "bytes=2-4"); a.StatusCode != 206 || a.body != "tal" {
 		t.Errorf("%s %q", a.Status, a.body)
+	}
+}
+
+// fileSender is a response that can send a file, as those of net/http can by
+// sendfile.
+type fileSender struct {
+	*httptest.ResponseRecorder
+	files int
+}
+
+func (f *fileSender) ReadFrom(r io.Reader) (int64, error) {
+	from := r
+	if limited, ok := r.(*io.LimitedReader); ok {
+		from = limited.R
+	}
+	if _, ok := from.(*os.File); ok {
+		f.files++
+	}
+	return io.Copy(f.ResponseRecorder, r)
+}
+
+// What is large gets to the connection as the file that it is, whoever observes
+// it on the way.
+func TestSendfile(t *testing.T) {
+	_, s := fixture(t)
+	content := bytes.Repeat([]byte("0123456789"), 10_000)
+	name := object.Path(object.SHAKE128.Sum(content), object.Bulk)
+	if err := s.Put(t.Context(), name, content); err != nil {
+		t.Fatal(err)
+	}
+	var out buffer
+	for what, site := range map[string]*serve.Site{
+		"alone":    {},
+		"observed": {Metrics: serve.NewMetrics(), Access: serve.NewAccessLog(&out, quiet())},
+	} {
+		site.Repositories, site.Log = map[string]store.Getter{fqrn: s}, quiet()
+		w := &fileSender{ResponseRecorder: httptest.NewRecorder()}
+		site.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/"+name, nil))
+		if w.files != 1 || !bytes.Equal(w.Body.Bytes(), content) {
+			t.Errorf("%s: %d files, %d bytes", what, w.files, w.Body.Len())
+		}
 	}
 }
 

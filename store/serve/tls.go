@@ -17,7 +17,11 @@ const recheck = 10 * time.Second
 // clientCA, a PEM file, only clients with a certificate of one of its
 // authorities are let in.
 func TLS(certFile, keyFile, clientCA string) (*tls.Config, error) {
-	r := &renewed{certFile: certFile, keyFile: keyFile}
+	return newTLS(certFile, keyFile, clientCA, recheck)
+}
+
+func newTLS(certFile, keyFile, clientCA string, every time.Duration) (*tls.Config, error) {
+	r := &renewed{certFile: certFile, keyFile: keyFile, every: every}
 	if _, err := r.get(nil); err != nil {
 		return nil, err
 	}
@@ -39,6 +43,7 @@ func TLS(certFile, keyFile, clientCA string) (*tls.Config, error) {
 // renewed is a certificate that may be replaced while the server runs.
 type renewed struct {
 	certFile, keyFile string
+	every             time.Duration // between two looks at the files, at least
 
 	mu      sync.Mutex
 	cert    *tls.Certificate
@@ -49,7 +54,7 @@ type renewed struct {
 func (r *renewed) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cert != nil && time.Since(r.checked) < recheck {
+	if r.cert != nil && time.Since(r.checked) < r.every {
 		return r.cert, nil
 	}
 	r.checked = time.Now()

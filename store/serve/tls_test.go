@@ -111,7 +111,9 @@ func ask(base string, ca *authority, cert ...string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		config.Certificates = []tls.Certificate{pair}
+		// Not Certificates, of which none is shown that the server did not ask
+		// for.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
@@ -155,6 +157,62 @@ func TestTLS(t *testing.T) {
 	}
 	if got, err := ask(base, ca, filepath.Join(stranger.dir, "cell")); err == nil {
 		t.Errorf("with a stranger's certificate: %q", got)
+	}
+}
+
+// A certificate that is renewed in place is taken up; while only half of it is
+// there, the old one does.
+func TestTLSRenewed(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, dir, "ca")
+	file := func(name string) string { return filepath.Join(dir, name) }
+	shown := func(c *tls.Config) string {
+		t.Helper()
+		cert, err := c.GetCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(cert.Certificate[0])
+	}
+	first, _ := ca.issue(t, "server", false)
+	often, err := serve.TLSChecked(file("server.crt"), file("server.key"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seldom, err := serve.TLSChecked(file("server.crt"), file("server.key"), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown(often) != string(first.Raw) {
+		t.Error("another certificate is shown")
+	}
+	key, err := os.ReadFile(file("server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _ := ca.issue(t, "server", false)
+	later := time.Now().Add(time.Minute) // than any tick of the file system's clock
+	newKey, err := os.ReadFile(file("server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, half := range []struct {
+		key  []byte
+		want []byte
+	}{{key, first.Raw}, {newKey, second.Raw}} {
+		if err := os.WriteFile(file("server.key"), half.key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		later = later.Add(time.Minute)
+		if err := os.Chtimes(file("server.key"), later, later); err != nil {
+			t.Fatal(err)
+		}
+		if shown(often) != string(half.want) {
+			t.Errorf("with a key of %d bytes the wrong certificate is shown", len(half.key))
+		}
+	}
+	if shown(seldom) != string(first.Raw) {
+		t.Error("the files are looked at for each client")
 	}
 }
 
