@@ -141,7 +141,7 @@ func full(t testing.TB) []*instance {
 	merge(s.properties, m{
 		"whitelist_days": 30, "store": "s3://bucket/prefix", "compression": "zlib", "port": 8443, "access_log": true,
 		"s3":  m{"endpoint": "https://s3.example.org:9000", "region": "eu-central-1", "access_key_id": "id", "secret_access_key": "se/cr+et"},
-		"tls": m{"certificate": key(t, "release").certificate, "private_key": key(t, "release").private}, "meta": m{"administrator": "Platform"},
+		"tls": mutual(t), "meta": m{"administrator": "Platform"},
 	})
 	c.link = s
 	merge(c.properties, m{
@@ -150,7 +150,8 @@ func full(t testing.TB) []*instance {
 			"public_keys": []string{key(t, "master").public, key(t, "release").public}, "proxies": "http://p:3128", "refresh": "1m", "tag": "v1",
 		}},
 		"proxies": "http://p:3128;DIRECT", "ca": key(t, "release").certificate, "cache": m{"quota": "7GB"}, "tier": "tree", "refresh": "9s",
-		"timeout": "3s", "grace": "72h", "scrub": "1MiB", "blacklist": "<rootfs.cf.internal 3", "metrics": m{"port": 9869},
+		"client": certificate(t, "cell"), "garden": "127.0.0.1:7777", "fleet": m{"port": 8444, "tls": certificate(t, "cell")},
+		"timeout": "3s", "grace": "72h", "scrub": "1MiB", "blacklist": "<rootfs.cf.internal 3", "metrics": m{"port": 9870},
 		"drain": m{"timeout": 3600}, "verbose": true,
 	})
 	merge(g.properties, m{
@@ -159,7 +160,7 @@ func full(t testing.TB) []*instance {
 		"repositories": m{"stacks": repository}, "image_repositories": []string{repository}, "public": []string{"docker.io/library"},
 		"registries": m{"registry.example.org": m{"plain_http": true}}, "trusted_certs": []string{key(t, "release").certificate, key(t, "release").certificate},
 		"droplets":   m{"certificate": key(t, "release").certificate, "private_key": key(t, "release").private, "ca": key(t, "release").certificate},
-		"buildpacks": m{"handles": "staging-.*", "mounts": m{"/tmp/bp": "cvmfs://stacks/buildpacks/ruby"}}, "fallback": false, "pool": 3, "log_level": "debug",
+		"buildpacks": m{"handles": "staging-.*", "mounts": m{"/tmp/bp": "cvmfs://stacks/buildpacks/ruby"}}, "wishes": "https://publisher.example.org/wishes", "fallback": false, "pool": 3, "log_level": "debug",
 	})
 	return []*instance{s, c, g}
 }
@@ -203,14 +204,17 @@ func accepted(t *testing.T, job, what, out string) {
 	t.Helper()
 	switch job {
 	case "rootstock-cell":
-		o, err := config.Load(out + "/config/cell.json")
+		// Where the files that it names are here.
+		there := strings.ReplaceAll(read(t, out+"/config/cell.json"), "/var/vcap/jobs/rootstock-cell", out)
+		write(t, out+"/config/here.json", there, 0o600)
+		o, err := config.Load(out + "/config/here.json")
 		must(t, err)
 		servers := map[string]string{"minimal": "http://127.0.0.1:8000/cvmfs/", "full": "https://127.0.0.1:8443/cvmfs/"}
 		last := o.Repositories[len(o.Repositories)-1]
 		if last.Name != repository || len(last.Keys) != 1 || last.Servers[0] != servers[what]+repository {
 			t.Errorf("of the link became %+v", last)
 		}
-		if what == "full" && (len(o.Repositories) != 2 || len(o.Repositories[0].Keys) != 2 || o.Quota != 7e9 || o.Metrics != "127.0.0.1:9869") {
+		if what == "full" && (len(o.Repositories) != 2 || len(o.Repositories[0].Keys) != 2 || o.Quota != 7e9 || o.Metrics != "127.0.0.1:9870") {
 			t.Errorf("%+v", o)
 		}
 	case "rootstock-garden":
