@@ -76,8 +76,12 @@ func TestDeployment(t *testing.T) {
 	for _, handle := range []string{"unprivileged", "privileged", "unprivileged-docker"} {
 		call(t, strings.TrimSuffix(handle, "-docker"), "delete", handle)
 	}
+	// The holder first, then the daemon, or so monit believes.
 	monit(t, "rootstock-cell", "stop")
 	monit(t, "rootstock-stratum0", "stop")
+	if said := read(t, "/var/vcap/sys/log/rootstock-cell/rootstock-cell.stderr.log"); strings.Contains(said[strings.LastIndex(said, "msg=draining"):], "holder is gone") {
+		t.Errorf("the holder was stopped before the daemon:\n%s", said)
+	}
 	// bpm's own, and once.
 	if left := mounts(t, "/var/vcap/data/rootstock-"); len(left) != 1 || left[0] != "/var/vcap/data/rootstock-mounts" {
 		t.Errorf("mounted after the stop: %v", left)
@@ -308,6 +312,10 @@ func restart(t *testing.T, job *instance) {
 	// The release key was made anew, too: both count until the next deploy.
 	again := key(t, "release again")
 	merge(job.link.properties, m{"release_key": m{"certificate": again.certificate, "private_key": again.private}})
+	// From here on only who has a certificate is let in, and the cell says what it runs.
+	merge(job.link.properties, m{"tls": mutual(t)})
+	fleet := certificate(t, "fleet")
+	merge(job.properties, m{"ca": fleet["ca"], "client": certificate(t, "cell"), "fleet": m{"tls": fleet}})
 	deploy(t, job.link)
 	if said := logs("rootstock-stratum0"); strings.Contains(said, "no cell will take") {
 		t.Error(said)
@@ -316,6 +324,25 @@ func restart(t *testing.T, job *instance) {
 	if s := status(t); len(s.Repositories) != 1 || s.Repositories[0].Untrusted != "" {
 		t.Errorf("after a change of the release key: %+v", s)
 	}
-	monit(t, "rootstock-cell", "stop")
+	if _, err := os.Stat(shown + "/rootfs/hello/1/inside"); err != nil {
+		t.Errorf("over mutual TLS: %v\n%s", err, logs("rootstock-cell"))
+	}
+	const address, config = "https://127.0.0.1:", "/var/vcap/jobs/rootstock-cell/config/"
+	ca := []string{"curl", "-sSf", "--noproxy", "*", "--cacert", config + "ca.pem"}
+	for url, cert := range map[string]string{
+		address + "8000/cvmfs/" + repository + "/.cvmfspublished": "client", address + "9869/containers": "fleet",
+	} {
+		if out, _, err := bounded(t, time.Minute, append(ca, url)...); err == nil {
+			t.Errorf("%s lets in who has no certificate: %q", url, out)
+		}
+		out, errs, err := bounded(t, time.Minute, append(ca, "--cert", config+cert+".crt", "--key", config+cert+".key", url)...)
+		if err != nil || cert == "fleet" && !strings.Contains(out, `"cell/5a1a2ffe-0000-4000-8000-000000000000"`) {
+			t.Errorf("%s says %q, %v: %s", url, out, err, errs)
+		}
+	}
+	monit(t, "rootstock-cell", "stop", "rootstock-cell", "rootstock-holder")
+	if left := mounts(t, "/var/vcap/data/rootstock-"); len(left) != 1 {
+		t.Errorf("mounted after the daemon stopped, then the holder: %v", left)
+	}
 	monit(t, "rootstock-stratum0", "stop")
 }

@@ -122,6 +122,7 @@ func survives(t *testing.T, c made) {
 		monit(t, job, "start", process)
 		script(t, job, "post-start", postStartLimit)
 	}
+	reads(t, c, 5).succeeds(t) // the program is cached from here on
 	// The server does not answer, so the daemon dies with the request.
 	server := child(t, "rootstock-stratum0", "rootstock-stratum0")
 	dies := func(i int, kills func()) {
