@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/rootstock-cf/rootstock/reference"
 )
@@ -123,7 +124,7 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		if got, err := reference.Parse(text); !errors.Is(err, reference.ErrInvalid) {
 			t.Errorf("Parse(%.80q) = %+v, %v", text, got, err)
-		} else if len(err.Error()) > 1024 || strings.ContainsAny(err.Error(), "\n\x00\t\xff") {
+		} else if len(err.Error()) > 1024 || strings.ContainsAny(err.Error(), "\n\x00\t") || !utf8.ValidString(err.Error()) {
 			t.Errorf("Parse(%.80q): message %q is not fit to show", text, err)
 		}
 	}

@@ -150,7 +150,7 @@ func (s *Server) run(t testing.TB, program string) error {
 		}
 		if time.Now().After(deadline) {
 			err := cmd.Process.Kill()
-			_ = <-ended
+			<-ended
 			return errors.Join(errors.New("versitygw does not answer"), err)
 		}
 	}
@@ -158,7 +158,7 @@ func (s *Server) run(t testing.TB, program string) error {
 		if err := cmd.Process.Kill(); err != nil { // asked to end, it would wait for idle connections
 			t.Errorf("end versitygw: %v", err)
 		}
-		_ = <-ended
+		<-ended
 	})
 	return nil
 }

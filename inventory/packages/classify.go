@@ -144,7 +144,7 @@ func cutLast(path string) (dir, base string) {
 }
 
 // readerEcosystem is what packages a file would have named.
-func readerEcosystem(path string, id readerID) inventory.Ecosystem {
+func readerEcosystem(id readerID) inventory.Ecosystem {
 	if id == unreadable {
 		return inventory.RPM
 	}

@@ -187,7 +187,7 @@ type builder struct {
 
 func (b *builder) add(path string, id readerID, r found) {
 	if r.gap != "" {
-		b.v.NotRead = append(b.v.NotRead, inventory.Gap{Ecosystem: readerEcosystem(path, id), Path: path, Reason: r.gap})
+		b.v.NotRead = append(b.v.NotRead, inventory.Gap{Ecosystem: readerEcosystem(id), Path: path, Reason: r.gap})
 	}
 	if id == osRelease && (b.v.Distro == inventory.Distro{} || path == "etc/os-release") && (r.distro != inventory.Distro{}) {
 		b.v.Distro = r.distro
@@ -196,7 +196,7 @@ func (b *builder) add(path string, id readerID, r found) {
 	if b.count += len(r.packages); b.count > maxPackages {
 		if b.count-len(r.packages) <= maxPackages {
 			b.v.NotRead = append(b.v.NotRead, inventory.Gap{
-				Ecosystem: readerEcosystem(path, id), Path: path, Reason: fmt.Sprintf("the tree names more than %d packages", maxPackages),
+				Ecosystem: readerEcosystem(id), Path: path, Reason: fmt.Sprintf("the tree names more than %d packages", maxPackages),
 			})
 		}
 		return

@@ -22,7 +22,7 @@ type description struct {
 }
 
 // images checks each image's description against its tree.
-func (c *checker) images(ctx context.Context, s start, files map[string]*catalog.Entry, nodes []*node) {
+func (c *checker) images(ctx context.Context, files map[string]*catalog.Entry, nodes []*node) {
 	trees := map[string]*node{}
 	for _, n := range nodes {
 		trees[n.path] = n

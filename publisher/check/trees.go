@@ -61,7 +61,7 @@ func (c *checker) trees(ctx context.Context, s start, checked map[treeKey]bool) 
 		todo = append(todo, m)
 	}
 	c.each(ctx, len(todo), func(i int) { todo[i].check(ctx) })
-	c.images(ctx, s, files, nodes)
+	c.images(ctx, files, nodes)
 }
 
 // each calls f for n and every catalog below it.

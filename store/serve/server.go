@@ -77,7 +77,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("stop serving on %s: responses were cut off: %w", l.Addr(), err), server.Close())
 	}
-	<-ended // said by Shutdown
+	<-ended //nolint:errcheck // said by Shutdown
 	if quick != nil {
 		quick.late.Wait()
 	}

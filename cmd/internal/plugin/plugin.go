@@ -114,7 +114,7 @@ func background(log *slog.Logger, config string) {
 	}
 	self, err := os.Executable()
 	if err == nil {
-		cmd := exec.Command(self, args...) // #nosec G204 -- ourselves
+		cmd := exec.CommandContext(context.Background(), self, args...) // #nosec G204 -- ourselves, and it outlives us
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		err = cmd.Start()
 	}
