@@ -217,12 +217,24 @@ func accepted(t *testing.T, job, what, out string) {
 		if what == "full" && (len(o.Repositories) != 2 || len(o.Repositories[0].Keys) != 2 || o.Quota != 7e9 || o.Metrics != "127.0.0.1:9870") {
 			t.Errorf("%+v", o)
 		}
+		if o.Holder != "/var/vcap/data/rootstock-cell/holder.sock" || o.CellName != "cell/5a1a2ffe-0000-4000-8000-000000000000" || o.Garden == nil {
+			t.Errorf("holder %q, name %q, garden %v", o.Holder, o.CellName, o.Garden)
+		}
+		if fleet := map[string]string{"minimal": "", "full": "0.0.0.0:8444"}[what]; o.Fleet.Listen != fleet || (o.Fleet.TLS == nil) != (fleet == "") {
+			t.Errorf("fleet %+v", o.Fleet)
+		}
+		if shows := o.Repositories[0].Network.TLS; (what == "full") != (shows != nil && len(shows.Certificates) == 1) {
+			t.Errorf("to servers the %s cell shows %+v", what, shows)
+		}
 	case "rootstock-garden":
 		for kind, mapped := range map[string]bool{"privileged": false, "unprivileged": true} {
 			c, err := rootfsprovider.ReadConfig(out + "/config/" + kind + ".json")
 			must(t, err)
 			if (len(c.UIDMaps) == 2 && len(c.GIDMaps) == 2) != mapped {
 				t.Errorf("%s: %v %v", kind, c.UIDMaps, c.GIDMaps)
+			}
+			if (c.Wishes != nil) != (what == "full") {
+				t.Errorf("%s: wishes %+v", kind, c.Wishes)
 			}
 			if (c.Fallback == nil) != (what == "full") || c.Fallback != nil && c.Fallback.Args[0] != kind {
 				t.Errorf("%s: fallback %+v", kind, c.Fallback)
@@ -255,6 +267,8 @@ func monitored(t *testing.T, job, out string) {
 
 // What is missing or wrong is said when a manifest is rendered, by name.
 func TestRenderMistakes(t *testing.T) {
+	exclusive := stratum0(t)
+	merge(exclusive.properties, m{"tls": mutual(t)})
 	for name, tc := range map[string]struct {
 		job    *instance
 		change func(p m)
@@ -281,6 +295,17 @@ func TestRenderMistakes(t *testing.T) {
 		"way out":         {cellJob(t), func(p m) { p["repositories"] = []any{m{"name": "../x"}} }, "repositories[0].name is missing or not"},
 		"tier":            {cellJob(t), func(p m) { p["tier"] = "trees" }, `tier is "trees", not one of`},
 		"port":            {cellJob(t), func(p m) { p["metrics"] = m{"port": "x"} }, "metrics.port is not a port"},
+		"garden":          {cellJob(t), func(p m) { p["garden"] = "/run/garden/garden.sock" }, `garden is "/run/garden/garden.sock": want HOST:PORT or`},
+		"half of a client": {
+			cellJob(t), func(p m) { p["client"] = m{"certificate": "x"} }, "client has no private_key",
+		},
+		"fleet without an authority": {
+			cellJob(t), func(p m) { p["fleet"] = m{"tls": m{"certificate": "x", "private_key": "y"}} }, "fleet.tls has no ca",
+		},
+		"fleet's port":    {cellJob(t), func(p m) { p["fleet"] = m{"port": 0} }, "fleet.port is not a port"},
+		"no client":       {&instance{job: "rootstock-cell", properties: m{}, link: exclusive}, func(m) {}, "client is empty, and rootstock-stratum0 has tls.client_ca"},
+		"client's http":   {stratum0(t), func(p m) { p["tls"] = m{"client_ca": "x"} }, "tls.client_ca needs tls.certificate"},
+		"wishes":          {gardenJob(), func(p m) { p["wishes"] = "publisher" }, `wishes is "publisher", no http or https URL`},
 		"drain":           {cellJob(t), func(p m) { p["drain"] = m{"timeout": "10m"} }, "drain.timeout is not a number of seconds"},
 		"half of droplet": {gardenJob(), func(p m) { p["droplets"] = m{"certificate": "x"} }, "droplets needs both certificate and private_key"},
 		"stack":           {gardenJob(), func(p m) { p["stacks"] = m{"s": "/var/x.tar"} }, `stacks.s is "/var/x.tar", not a URI such as cvmfs://`},
