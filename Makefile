@@ -41,7 +41,8 @@ bench-stores: deps build
 	@python3 e2e/bench/stores.py
 
 # A day's worth of containers made and deleted, then 200 alive: prints what is in
-# use before and after, and the memory of each.
+# use before and after, and the memory of each. ROOTSTOCK_TEST_TIER (image, tree)
+# and ROOTSTOCK_TEST_ID_MAPPING (kernel, daemon) force how they get their trees.
 bench-cycles: deps
 	@ROOTSTOCK_TEST_CYCLES=10000 ROOTSTOCK_TEST_ALIVE=200 unshare --mount --propagation private -- \
 		$(GO) test -count=1 -v -timeout 60m -run TestCycles ./e2e

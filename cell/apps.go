@@ -1,6 +1,7 @@
 package cell
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -74,6 +75,26 @@ func (a *apps) of(ctx context.Context, list []control.Container) (map[string]fle
 	a.byID = known // those of containers that are gone go with the old map
 	a.mu.Unlock()
 	return known, err
+}
+
+// process returns what type of process a container runs, such as web or, where
+// that is not known, app or task; "" if Garden does not say.
+func (a *apps) process(ctx context.Context, handle string) string {
+	if a.garden == nil {
+		return ""
+	}
+	container, _, _ := strings.Cut(handle, "+")
+	p, err := a.garden.Properties(ctx, container)
+	if err != nil {
+		return ""
+	}
+	var log struct {
+		Tags struct {
+			ProcessType string `json:"process_type"`
+		} `json:"tags"`
+	}
+	_ = json.Unmarshal([]byte(p["log_config"]), &log) // as in appOf
+	return cmp.Or(log.Tags.ProcessType, p["network.container_workload"])
 }
 
 // maxName bounds what is believed of a property, in bytes.

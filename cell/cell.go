@@ -8,6 +8,7 @@
 package cell
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -23,10 +24,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/cell/droplets"
 	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/cell/opened"
 	"github.com/rootstock-cf/rootstock/cell/registry"
+	"github.com/rootstock-cf/rootstock/cell/startup"
 	"github.com/rootstock-cf/rootstock/cell/wish"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
@@ -63,17 +66,35 @@ type Options struct {
 	NoResend bool
 	// Tier is how containers are shown trees: [TierAuto] by default.
 	Tier string
-	// RunDir is where the image tier mounts; "" is mnt in CacheDir.
+	// IDMapping is who maps the ids of trees for containers that have a user
+	// namespace: [IDsAuto] by default.
+	IDMapping string
+	// RunDir is where is mounted what containers stand on, but for the
+	// repositories themselves; "" is mnt in CacheDir.
 	RunDir string
 	// ScrubRate is how many bytes per second of the cache are read in the
 	// background to find damage; 0 for none.
 	ScrubRate int64
+	// FillRate is how many bytes per second of what trees in use lack are
+	// fetched before anybody asks, beginning FillDelay (30 s) after a tree
+	// came into use; 0 for none. It needs the image tier.
+	FillRate  int64
+	FillDelay time.Duration
+	// ProfileWindow is how long after a container is made it is recorded
+	// what it opens; 30 s.
+	ProfileWindow time.Duration
 	// Grace is how long after a whitelist ran out its repository may still be
 	// started offline, and its trees be made ready for new containers.
 	Grace time.Duration
 	// CellName is what the cell calls itself to the fleet; "" is the host's
 	// name.
 	CellName string
+	// CellID and Labels are what decides which rings of a rollout the cell is
+	// in; "" is CellName.
+	CellID string
+	Labels map[string]string
+	// Droplets say how write layers are read.
+	Droplets Droplets
 	// Garden tells which app a container belongs to; nil if nobody does.
 	Garden Properties
 	// Fleet is where the cell tells what it runs.
@@ -128,6 +149,11 @@ type Cell struct {
 	apps  apps
 	// opened notes which contents the kernel asked for.
 	opened *opened.Notes
+	// profiles records what containers open when they start.
+	profiles *startup.Recorder
+	// droplets are what the cell knows of droplets, looked whose they are.
+	droplets *droplets.Store
+	looked   looked
 
 	holder  *holder.Client // nil without
 	since   time.Time
@@ -137,6 +163,7 @@ type Cell struct {
 
 	images  *image.Tier // nil: the tree tier
 	tierWhy string
+	ids     idMapping
 
 	mu     sync.RWMutex
 	mounts []*mounted       // in the order of Options
@@ -168,11 +195,17 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 			return nil, fmt.Errorf("metrics at %s: %w", o.Metrics, err)
 		}
 	}
+	if err := CheckIDMapping(o.IDMapping); err != nil {
+		return nil, err
+	}
 	if o.CellName == "" {
 		if o.CellName, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("name of the cell: %w; configure one", err)
 		}
 	}
+	o.CellID = cmp.Or(o.CellID, o.CellName)
+	o.Droplets.Rate = cmp.Or(o.Droplets.Rate, DefaultDropletRate)
+	o.Droplets.After = cmp.Or(o.Droplets.After, DefaultDropletAfter)
 	c := &Cell{o: o, since: time.Now(), apps: apps{garden: o.Garden}, remount: remountPause, rescrub: scrubPause, failed: map[string]error{}, released: map[string]struct{}{}}
 	defer func() {
 		if err != nil {
@@ -193,6 +226,12 @@ func Mount(ctx context.Context, o Options) (_ *Cell, err error) {
 		return nil, err
 	}
 	if c.opened, err = openNotes(c.cache, o.Log); err != nil {
+		return nil, err
+	}
+	if c.profiles, err = c.openProfiles(); err != nil {
+		return nil, err
+	}
+	if c.droplets, err = openDroplets(c.cache); err != nil {
 		return nil, err
 	}
 	if err = c.chooseTier(ctx); err != nil {
@@ -281,6 +320,9 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 	if c.o.ScrubRate > 0 {
 		g.Go(func() error { c.scrubLoop(ctx); return nil })
 	}
+	if c.o.Droplets.Containers != "" {
+		g.Go(func() error { c.readDroplets(ctx); return nil })
+	}
 	g.Go(func() error { c.remountLoop(ctx, cancel, g); return nil })
 	ready()
 	err := g.Wait()
@@ -305,11 +347,11 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	if ctx.Err() == nil {
 		c.drop(m)
 	}
-	if len(c.o.Repositories) == 1 {
-		cancel()
-		return err
-	}
-	if ctx.Err() != nil {
+	if len(c.o.Repositories) == 1 || ctx.Err() != nil {
+		m.closeShifted()
+		if len(c.o.Repositories) == 1 {
+			cancel()
+		}
 		return err
 	}
 	if err == nil {
@@ -321,6 +363,7 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	c.ended = append(c.ended, m)
 	c.failed[m.o.Name] = err
 	c.mu.Unlock()
+	m.closeShifted() // those who stand on it need what retire closes
 	m.retire()
 	return nil
 }
@@ -390,6 +433,9 @@ func (c *Cell) close() {
 	// finds it.
 	for _, m := range append(c.mounted(), c.ended...) {
 		m.repo.Close()
+	}
+	if c.profiles != nil {
+		c.profiles.Close()
 	}
 	if c.opened != nil {
 		if err := c.opened.Close(); err != nil {

@@ -29,8 +29,10 @@ type Fleet struct {
 	TLS *tls.Config
 }
 
-// FleetHandler answers GET /containers with the cell's report and POST /opened
-// with those of the contents asked about that were ever opened here.
+// FleetHandler answers GET /containers with the cell's report, POST /opened with
+// those of the contents asked about that were ever opened here, GET /profiles with
+// what was recorded of containers' starts, and GET /droplet?digest= with what a
+// droplet consists of.
 func (c *Cell) FleetHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+fleet.ContainersRoute, func(w http.ResponseWriter, r *http.Request) {
@@ -47,6 +49,8 @@ func (c *Cell) FleetHandler() http.Handler {
 		}
 		c.reply(w, fleet.ContentsOf(c.openedOf(ids)), nil)
 	})
+	mux.HandleFunc("GET "+ProfilesRoute, c.serveProfiles)
+	mux.HandleFunc("GET "+fleet.DropletRoute, c.serveDroplet)
 	return mux
 }
 

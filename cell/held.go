@@ -76,7 +76,11 @@ func (m *mounted) giveUp(ctx context.Context, h *holder.Held, why string) error 
 // connect shows the repository: on the mount h, or on a new one if h is nil.
 func (m *mounted) connect(ctx context.Context, h *holder.Held, tag string) (err error) {
 	o := fusefs.Options{Mountpoint: m.o.Mountpoint, FSName: m.o.Name, NoResend: m.cell.o.NoResend, Log: m.cell.o.Log}
-	m.fs = tree.New(notedView{m.repo, m.repo.Digest, m.cell.opened}, tree.Options{Roots: m.repo.Roots()})
+	shown := notedView{m.repo, m.repo.Digest, m.cell.opened}
+	if err := m.openShifted(shown); err != nil {
+		return err
+	}
+	m.fs = tree.New(shown, tree.Options{Roots: m.repo.Roots()})
 	if m.cell.holder == nil {
 		m.conn, err = fusefs.Mount(ctx, m.fs, o)
 		return err
@@ -125,7 +129,7 @@ func (m *mounted) show(ctx context.Context) error {
 		m.repo.Showing(root)
 	}
 	changed, err := m.fs.ShowRoot(ctx, m.conn)
-	if err != nil {
+	if err = errors.Join(err, m.shifted.ShowRoot(ctx)); err != nil {
 		return err
 	}
 	if news {

@@ -54,12 +54,18 @@ func (m *mounted) leadsOf(ctx context.Context, list []control.Container) []fleet
 	for ref := range wanted {
 		lead, ok := l.all[ref]
 		if !ok {
-			found, err := resolver{m.repo}.resolve(ctx, ref)
+			found, err := m.resolver().resolve(ctx, ref)
 			gone := errors.Is(err, control.ErrNotFound)
 			if err != nil && !gone {
 				continue
 			}
 			lead = fleet.Lead{Ref: ref, Version: found.lower.Version, Tree: found.lower.Tree, Gone: gone}
+			if found.ring != nil {
+				lead.Other = m.resolver().other(ctx, ref, &found)
+				if found.ring.in {
+					lead.Ring = found.ring.name
+				}
+			}
 			l.all[ref] = lead
 		}
 		lead.Revision = s.Revision
@@ -79,7 +85,7 @@ func (m *mounted) channels(ctx context.Context, ref reference.Reference) []strin
 		return known
 	}
 	var names []string
-	at, err := resolver{m.repo}.walk(ctx, dir)
+	at, err := m.resolver().walk(ctx, dir)
 	if err == nil {
 		err = m.repo.ReadDir(ctx, at.node, 0, func(name string, _ view.Node, a view.Attr) bool {
 			// Beside a channel there may be a file of that name and .json.

@@ -20,7 +20,10 @@ func (m *mounted) lower(ctx context.Context, r control.LowerRequest) (control.Lo
 	if err := m.current(); err != nil {
 		return control.Lower{}, err
 	}
-	found, err := resolver{m.repo}.resolve(ctx, r.Ref)
+	if err := checkMapping(r); err != nil {
+		return control.Lower{}, err
+	}
+	found, err := m.resolver().resolve(ctx, r.Ref)
 	if err != nil {
 		return control.Lower{}, kind(err)
 	}
@@ -29,7 +32,7 @@ func (m *mounted) lower(ctx context.Context, r control.LowerRequest) (control.Lo
 	}, Droplet: r.Droplet}
 	done, err := m.imageLower(ctx, n, &found.lower)
 	if !done && err == nil {
-		err = m.treeLower(ctx, n, &found)
+		err = m.treeLower(ctx, r, n, &found)
 	}
 	if err != nil {
 		return control.Lower{}, kind(err)
@@ -38,9 +41,12 @@ func (m *mounted) lower(ctx context.Context, r control.LowerRequest) (control.Lo
 }
 
 // treeLower makes a tree ready as a directory of the repository's mount.
-func (m *mounted) treeLower(ctx context.Context, n pin, found *resolved) error {
+func (m *mounted) treeLower(ctx context.Context, r control.LowerRequest, n pin, found *resolved) error {
 	at, below, err := m.holder(ctx, found.path)
 	if err != nil {
+		return err
+	}
+	if found.lower.Mapped, err = m.mapped(ctx, r, at.Path+below); err != nil {
 		return err
 	}
 	n.Catalog, n.Size = at.Catalog, at.Size

@@ -59,6 +59,7 @@ func (c *Cell) Release(_ context.Context, handle string) error {
 		clear(c.released)
 	}
 	c.mu.Unlock()
+	c.profiles.End(handle)
 	for _, m := range c.mounted() {
 		if err := m.pins.release(handle); err != nil {
 			return err

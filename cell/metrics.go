@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
+	"github.com/rootstock-cf/rootstock/fusefs"
 	"github.com/rootstock-cf/rootstock/inventory/fleet"
 )
 
@@ -89,7 +90,8 @@ func (c *Cell) collectVersions(gauge func(d *prometheus.Desc, v float64, labels 
 	defer cancel()
 	for _, m := range c.mounted() {
 		list := m.pins.list()
-		known := fleet.LeadsOf([]fleet.Cell{{Leads: m.leadsOf(ctx, list)}})
+		self := fleet.Cell{Leads: m.leadsOf(ctx, list)}
+		known := fleet.LeadsOf([]fleet.Cell{self}).Of(&self)
 		type count struct{ all, behind float64 }
 		by := map[[3]string]*count{}
 		for i := range list {
@@ -136,7 +138,7 @@ func (c *Cell) gatherer() (prometheus.Gatherer, error) {
 	}
 	for _, m := range c.mounted() {
 		one := prometheus.WrapRegistererWith(prometheus.Labels{"repository": m.o.Name}, all)
-		for _, k := range []prometheus.Collector{m.repo.Collector(), m.stack.Collector(), m.conn.Collector()} {
+		for _, k := range []prometheus.Collector{m.repo.Collector(), m.stack.Collector(), fusefs.Collector(m.requests)} {
 			if err := one.Register(k); err != nil {
 				return nil, fmt.Errorf("metrics of %s: %w", m.o.Name, err)
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/rootstock-cf/rootstock/cell/shift"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/fusefs"
@@ -25,11 +26,15 @@ type mounted struct {
 	fs    *tree.FS
 	conn  *fusefs.Conn
 	pins  *pins
+	// shifted are more mounts of it, for containers whose ids the kernel
+	// cannot map.
+	shifted *shift.Mounts
 	// resumed says that an earlier process may have shown something else than
 	// what is new now, shown is the root that the kernel knows; follow's.
 	resumed bool
 	shown   view.Node
 	leads   leads
+	lives   lives
 	// wake asks follow for a refresh and takes where the outcome goes.
 	wake chan chan<- error
 }
@@ -43,6 +48,7 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 		r.Getenv = os.LookupEnv
 	}
 	m := &mounted{o: r, cell: c, wake: make(chan chan<- error)}
+	m.lives.since = c.o.Clock()
 	defer func() {
 		if err != nil {
 			m.close()
@@ -90,9 +96,13 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 	if err := m.connect(ctx, kept, tag); err != nil {
 		return nil, err
 	}
+	c.chooseIDMapping(m.conn.Mountpoint())
 	// Last: what is pinned stays so until another mount has it pinned, too.
-	m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images})
-	return m, err
+	if m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images}); err != nil {
+		return nil, err
+	}
+	m.pins.gone = func(p pin) { m.lives.end(m.whole(p.Ref), p, c.o.Clock(), c.draining.Load()) }
+	return m, nil
 }
 
 func (m *mounted) revision() uint64 { return m.repo.Status().Revision }
@@ -107,6 +117,9 @@ func (m *mounted) close() {
 
 // unmount leaves the repository open, for images to be let go of.
 func (m *mounted) unmount() {
+	if m.shifted != nil {
+		m.closeShifted()
+	}
 	if m.conn != nil {
 		m.conn.End(context.Background()) //nolint:errcheck // logged there; unmounted already after Run
 	}

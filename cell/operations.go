@@ -30,23 +30,28 @@ const (
 	CallDrain   = "drain"
 	CallReport  = "report"
 	CallDisk    = "disk"
+	// CallProfiles answers a profile.Document as each line of progress.
+	CallProfiles = "profiles"
+	CallDroplet  = "droplet"
 )
 
 func (c *Cell) calls() map[string]control.Call {
 	return map[string]control.Call{
-		CallRefresh: control.Handle(func(ctx context.Context, p Names) ([]Refreshed, error) { return c.Refresh(ctx, p.Names...) }),
-		CallEvict:   control.Handle(c.evict),
-		CallPin:     control.Handle(c.pin),
-		CallUnpin:   control.Handle(c.unpin),
-		CallPins:    control.Handle(func(context.Context, struct{}) ([]FixedPin, error) { return c.fixed.list(), nil }),
-		CallWarm:    control.HandleLong(c.warm),
-		CallScrub:   control.HandleLong(c.scrub),
-		CallNetwork: control.Handle(c.network),
-		CallExplain: control.Handle(c.explain),
-		CallDrain:   control.HandleLong(c.drain),
-		CallRestart: control.Handle(c.startAgain),
-		CallReport:  control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
-		CallDisk:    control.Handle(c.disk),
+		CallRefresh:  control.Handle(func(ctx context.Context, p Names) ([]Refreshed, error) { return c.Refresh(ctx, p.Names...) }),
+		CallEvict:    control.Handle(c.evict),
+		CallPin:      control.Handle(c.pin),
+		CallUnpin:    control.Handle(c.unpin),
+		CallPins:     control.Handle(func(context.Context, struct{}) ([]FixedPin, error) { return c.fixed.list(), nil }),
+		CallWarm:     control.HandleLong(c.warm),
+		CallScrub:    control.HandleLong(c.scrub),
+		CallNetwork:  control.Handle(c.network),
+		CallExplain:  control.Handle(c.explain),
+		CallDrain:    control.HandleLong(c.drain),
+		CallRestart:  control.Handle(c.startAgain),
+		CallReport:   control.Handle(func(ctx context.Context, _ struct{}) (fleet.Document, error) { return c.Report(ctx) }),
+		CallDisk:     control.Handle(c.disk),
+		CallProfiles: control.HandleLong(c.recorded),
+		CallDroplet:  control.Handle(c.dropletFile),
 	}
 }
 
@@ -224,7 +229,7 @@ func (c *Cell) locate(ctx context.Context, text string) (place, error) {
 	if ref.Path != "" {
 		return m.locate(ctx, ref.Path)
 	}
-	found, err := resolver{m.repo}.resolve(ctx, ref)
+	found, err := m.resolver().resolve(ctx, ref)
 	if err != nil {
 		return place{}, kind(err)
 	}
@@ -232,7 +237,7 @@ func (c *Cell) locate(ctx context.Context, text string) (place, error) {
 }
 
 func (m *mounted) locate(ctx context.Context, name string) (place, error) {
-	found, err := resolver{m.repo}.walk(ctx, name)
+	found, err := m.resolver().walk(ctx, name)
 	if err != nil {
 		return place{}, kind(err)
 	}

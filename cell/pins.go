@@ -75,6 +75,8 @@ func (s standing) unpin(n pin) {
 type pins struct {
 	file string
 	p    pinner
+	// gone is told of each pin that is released, if it is not nil.
+	gone func(pin)
 
 	mu       sync.Mutex
 	byHandle map[string]pin
@@ -140,6 +142,9 @@ func (s *pins) release(handle string) error {
 		return err
 	}
 	s.p.unpin(old)
+	if s.gone != nil {
+		s.gone(old)
+	}
 	return nil
 }
 

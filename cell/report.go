@@ -12,7 +12,9 @@ import (
 // Report is what the cell tells the fleet of itself: the containers of all
 // repositories, and the repositories whose containers it cannot tell.
 func (c *Cell) Report(ctx context.Context) (fleet.Document, error) {
-	d := fleet.Document{Cell: c.o.CellName, Taken: c.o.Clock().UTC(), Leads: []fleet.Lead{}, Containers: []fleet.Container{}}
+	d := fleet.Document{
+		Cell: c.o.CellName, ID: c.o.CellID, Labels: c.o.Labels, Taken: c.o.Clock().UTC(), Leads: []fleet.Lead{}, Containers: []fleet.Container{},
+	}
 	c.mu.RLock()
 	mounts, ended := slices.Clone(c.mounts), slices.Clone(c.ended)
 	for name, err := range c.failed {
@@ -25,10 +27,12 @@ func (c *Cell) Report(ctx context.Context) (fleet.Document, error) {
 	slices.SortFunc(d.Missing, func(a, b fleet.Missing) int { return strings.Compare(a.Repository, b.Repository) })
 	var handles []control.Container
 	for _, m := range append(mounts, ended...) {
-		for _, p := range m.pins.all() {
+		pins := m.pins.all()
+		d.Lives = append(d.Lives, m.lives.with(pins, m.whole, d.Taken)...)
+		for _, p := range pins {
 			handles = append(handles, p.Container)
 			one := fleet.Container{
-				Handle: p.Handle, Ref: m.whole(p.Ref), Tree: p.Tree, Version: p.Version, Since: p.Since, Droplet: p.Droplet,
+				Handle: p.Handle, Ref: m.whole(p.Ref), Tree: p.Tree, Version: p.Version, Since: p.Since, Droplet: c.looked.of(&p),
 			}
 			if !p.Image {
 				one.Catalog = p.Catalog.String()

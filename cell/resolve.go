@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/rootstock-cf/rootstock/fusefs/tree"
 	"github.com/rootstock-cf/rootstock/fusefs/view"
 	"github.com/rootstock-cf/rootstock/reference"
+	"github.com/rootstock-cf/rootstock/reference/rollout"
 )
 
 // What a tree's directory says of itself, and where an image's description
@@ -38,13 +39,18 @@ const (
 )
 
 // resolver finds what references name in a view of a repository.
-type resolver struct{ v tree.View }
+type resolver struct {
+	v    tree.View
+	self rollout.Cell // which rings of rollouts it is in
+	log  *slog.Logger
+}
 
 // resolved is a tree a reference was found to name.
 type resolved struct {
 	node  view.Node
 	path  string // in the repository, links resolved
 	lower control.Lower
+	ring  *ringed // of the channel; nil without a rollout
 }
 
 // resolve finds the tree that ref names at this moment.
@@ -58,7 +64,11 @@ func (r resolver) resolve(ctx context.Context, ref reference.Reference) (resolve
 		ref = ref.WithVersion(version)
 		p, _ = ref.RepositoryPath()
 	}
-	found, err := r.walk(ctx, p)
+	walk := r.walk
+	if ref.Channel != "" {
+		walk = func(ctx context.Context, p string) (resolved, error) { return r.follow(ctx, ref, p) }
+	}
+	found, err := walk(ctx, p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return resolved{}, fmt.Errorf("%w: %s is not published (no %s)", control.ErrNotFound, ref, p)
 	}
@@ -66,9 +76,9 @@ func (r resolver) resolve(ctx context.Context, ref reference.Reference) (resolve
 		return resolved{}, err
 	}
 	if ref.Path == "" {
-		found.lower.Kind, found.lower.Name, found.lower.Version = ref.Kind, ref.Name, ref.Version
-		if ref.Channel != "" {
-			found.lower.Version = path.Base(found.path)
+		found.lower.Kind, found.lower.Name = ref.Kind, ref.Name
+		if ref.Channel == "" {
+			found.lower.Version = ref.Version
 		}
 	}
 	return found, r.describe(ctx, &found)
@@ -208,7 +218,7 @@ func (r resolver) describe(ctx context.Context, found *resolved) error {
 // environment takes the image's from its configuration.
 func (r resolver) environment(ctx context.Context, found *resolved) error {
 	file := imagesDir + strings.TrimPrefix(found.path, flatDir) + imageFile
-	raw, err := r.read(ctx, file)
+	raw, err := r.read(ctx, file, maxImage)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // flattened by somebody else's publisher
 	}
@@ -227,7 +237,7 @@ func (r resolver) environment(ctx context.Context, found *resolved) error {
 	return nil
 }
 
-func (r resolver) read(ctx context.Context, file string) ([]byte, error) {
+func (r resolver) read(ctx context.Context, file string, most int64) ([]byte, error) {
 	at, err := r.walk(ctx, file)
 	if err != nil {
 		return nil, err
@@ -237,7 +247,7 @@ func (r resolver) read(ctx context.Context, file string) ([]byte, error) {
 		return nil, err
 	}
 	defer c.Close()
-	if c.Size() > maxImage {
+	if c.Size() > most {
 		return nil, fmt.Errorf("%w: %d bytes", control.ErrInvalid, c.Size())
 	}
 	b := make([]byte, c.Size())

@@ -14,9 +14,12 @@ type Status struct {
 	HolderPID    int                `json:"holder_pid,omitempty"`
 	Tier         string             `json:"tier"`        // image or tree
 	TierReason   string             `json:"tier_reason"` // why that one
+	IDMapping    string             `json:"id_mapping"`  // kernel or daemon
+	MappingWhy   string             `json:"id_mapping_reason"`
 	Images       *ImageStatus       `json:"images,omitempty"`
 	Repositories []RepositoryStatus `json:"repositories"`
 	Cache        CacheStatus        `json:"cache"`
+	Exposure     *Exposure          `json:"exposure,omitempty"` // of the image tier
 	Draining     bool               `json:"draining"`
 	// Failed are the repositories that are not mounted, and why.
 	Failed map[string]string `json:"failed,omitempty"`
@@ -42,6 +45,7 @@ type RepositoryStatus struct {
 	Rejected       int64      `json:"rejected"` // manifests that did not verify
 	IOErrors       int64      `json:"io_errors"`
 	Requests       uint64     `json:"fuse_requests"`
+	IDMappings     int        `json:"id_mappings"` // for which it is mounted once more
 }
 
 // ImageStatus is the image tier. Counts are since the daemon started.
@@ -49,6 +53,35 @@ type ImageStatus struct {
 	Trees    int    `json:"trees"`         // held by containers
 	Requests uint64 `json:"fuse_requests"` // for contents that were not cached
 	Failures uint64 `json:"failures"`      // of them, answered with an I/O error
+}
+
+// Exposure is what containers would miss if the daemon were gone.
+type Exposure struct {
+	Bytes int64 `json:"bytes"` // of trees in use, not in the cache
+	Bound int   `json:"bound"` // contents opened through the objects mount: at most that many files depend on it
+	// Trees are the bytes of each, by its id.
+	Trees map[string]int64 `json:"trees,omitempty"`
+}
+
+// exposureTime bounds what a status waits for trees to be counted.
+const exposureTime = 2 * time.Second
+
+// exposure is nil without an image tier, or if it is not known in time.
+func (c *Cell) exposure(ctx context.Context) *Exposure {
+	if c.images == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, exposureTime)
+	defer cancel()
+	e, err := c.images.Exposure(ctx)
+	if err != nil {
+		return nil
+	}
+	x := &Exposure{Bytes: e.Bytes, Bound: e.Bound, Trees: map[string]int64{}}
+	for id, n := range e.Trees {
+		x.Trees[id.String()] = n
+	}
+	return x
 }
 
 // CacheStatus is the cell's cache. Sizes are bytes.
@@ -67,7 +100,7 @@ type CacheStatus struct {
 }
 
 // Status implements control.Reporter.
-func (c *Cell) Status(context.Context) (any, error) {
+func (c *Cell) Status(ctx context.Context) (any, error) {
 	s := c.cache.Stats()
 	doc := Status{
 		WorkerPID:    os.Getpid(),
@@ -77,6 +110,7 @@ func (c *Cell) Status(context.Context) (any, error) {
 		Tier:         c.tier(),
 		TierReason:   c.tierWhy,
 		Images:       c.imageStatus(),
+		Exposure:     c.exposure(ctx),
 		Draining:     c.draining.Load(),
 		Repositories: []RepositoryStatus{},
 		Cache: CacheStatus{
@@ -85,6 +119,7 @@ func (c *Cell) Status(context.Context) (any, error) {
 			Scrubbed: s.Scrubbed,
 		},
 	}
+	doc.IDMapping, doc.MappingWhy = c.ids.get()
 	for _, m := range c.mounted() {
 		doc.Repositories = append(doc.Repositories, m.status())
 	}
@@ -101,6 +136,7 @@ func (c *Cell) Status(context.Context) (any, error) {
 
 func (m *mounted) status() RepositoryStatus {
 	r, n := m.repo.Status(), m.stack.Network().Totals
+	mappings, _ := m.shifted.Stats()
 	untrusted := ""
 	if err := m.repo.Trusted(); err != nil {
 		untrusted = err.Error()
@@ -111,7 +147,7 @@ func (m *mounted) status() RepositoryStatus {
 		Withdrawn: r.Withdrawn, Untrusted: untrusted,
 		Catalogs: r.Catalogs, Containers: len(m.pins.list()),
 		FetchedObjects: n.Requests - n.Failures, FetchedBytes: n.Bytes, FetchFailures: n.Failures,
-		Rejected: r.Rejected, IOErrors: r.IOErrors, Requests: m.conn.Stats().Requests,
+		Rejected: r.Rejected, IOErrors: r.IOErrors, Requests: m.requests().Requests, IDMappings: mappings,
 	}
 }
 

@@ -27,7 +27,8 @@ func (c *Cell) chooseTier(ctx context.Context) error {
 		c.tierWhy = "configured"
 	case TierImage, TierAuto, "":
 		t, err := image.Open(ctx, image.Options{
-			Cache: c.cache, Dir: c.o.RunDir, Opened: c.opened.Note, Holder: c.holder, NoResend: c.o.NoResend, Log: c.o.Log,
+			Cache: c.cache, Dir: c.o.RunDir, Opened: c.noteOpened, Holder: c.holder, NoResend: c.o.NoResend,
+			FillRate: c.o.FillRate, FillDelay: c.o.FillDelay, Log: c.o.Log,
 		})
 		switch {
 		case err == nil:
@@ -89,6 +90,7 @@ func (m *mounted) imageLower(ctx context.Context, n pin, l *control.Lower) (bool
 	if err := m.pins.pin(ctx, n); err != nil {
 		return false, err
 	}
+	m.cell.profiles.Begin(n.Handle, id)
 	l.Lower, l.Data, l.Options = layers.Lower, layers.Data, layers.Options
 	return true, nil
 }

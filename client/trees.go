@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -91,6 +92,7 @@ type table struct {
 	mapping []byte // nil if it is in memory
 	users   int    // guarded by Contents.mu
 	counted *usage.Counted
+	total   atomic.Int64 // see bytes; one more than it, 0 while unknown
 }
 
 func (t *table) key() cache.Key { return cache.Table(t.repo.o.Name, t.tree) }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/e2e/rig"
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
@@ -28,11 +30,15 @@ type cellDaemon struct {
 	args []string
 	// program is what args are for; "" is rootstock-cell.
 	program string
-	cmd     *exec.Cmd
-	log     *bytes.Buffer
+	// within is a control group's file of processes, which the plugin's go
+	// into; "" for none.
+	within string
+	cmd    *exec.Cmd
+	log    *bytes.Buffer
 }
 
-// cell starts a daemon with flags on an empty cache.
+// cell starts a daemon on an empty cache, with flags, which go before what the
+// environment forces.
 func (s *site) cell(t testing.TB, flags ...string) *cellDaemon {
 	t.Helper()
 	dir, err := os.MkdirTemp(s.dir, "cell-")
@@ -45,7 +51,7 @@ func (s *site) cell(t testing.TB, flags ...string) *cellDaemon {
 	c := &cellDaemon{t: t, s: s, dir: dir, args: append([]string{
 		"mount", "--url", s.serve(t), "--name", siteName, "--key", filepath.Join(s.keys, siteName+".pub"),
 		"--cache", dir + "/cache", "--socket", dir + "/cell.sock",
-	}, append(flags, dir+"/mnt")...)}
+	}, slices.Concat(rig.Ways(), flags, []string{dir + "/mnt"})...)}
 	c.config("plugin.json", nil)
 	c.start()
 	t.Cleanup(c.end)
@@ -131,7 +137,11 @@ func (c *cellDaemon) create(config, ref, handle string) string {
 
 func (c *cellDaemon) plugin(config string, args ...string) string {
 	c.t.Helper()
-	cmd := exec.Command(c.s.bin+"/rootstock-plugin", append([]string{"--config", filepath.Join(c.dir, config)}, args...)...)
+	args = append([]string{c.s.bin + "/rootstock-plugin", "--config", filepath.Join(c.dir, config)}, args...)
+	cmd := exec.Command(args[0], args[1:]...)
+	if c.within != "" {
+		cmd = exec.Command("sh", append([]string{"-c", `echo $$ >"$0" && exec "$@"`, c.within}, args...)...)
+	}
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -41,7 +41,7 @@ func TestFleet(t *testing.T) {
 		}
 		f.gardens[i].Diego(handle(i, "a"), fmt.Sprintf("app-%02d", i/2), "space-1", "org-1", fmt.Sprintf("shop %d", i/2), "prod", "acme")
 	})
-	f.tool(t, 0, "channel", "set", "rootfs/demo", "stable", "2", "--store", f.s.store, "--keys", f.s.keys)
+	f.tool(t, 0, "channel", "set", "rootfs/demo", "stable", "2", "--store", f.s.store, "--keys", f.s.keys, "--auto-tag=false")
 	f.all(func(i int) {
 		f.ask(t, 0, i, "refresh")
 		if i%4 == 0 {
@@ -64,11 +64,27 @@ func TestFleet(t *testing.T) {
 	})
 	wantLine(t, f.fleet(t, 0, "fleet", "--by-cell"), `(?m)^cell-04 +2 +1$`)
 	t.Run("gc keeps what containers stand on", func(t *testing.T) {
-		for _, v := range []string{"1", "3"} {
-			f.tool(t, 0, "remove", "rootfs/demo@"+v, "--store", f.s.store, "--keys", f.s.keys)
+		leased, idle := f.object(t, "rootfs/demo/1/usr/share/late"), f.object(t, "rootfs/demo/3/usr/share/late")
+		// Two revisions stay without anybody's lease: the newest, and the one
+		// before, which has a tag. Versions 1 and 3 must be in neither. For
+		// a leased tree the youngest revision that has it stays whole, so 3
+		// has to go first.
+		for _, change := range [][]string{{"remove", "rootfs/demo@3"}, {"remove", "rootfs/demo@1"}, {"channel", "set", "rootfs/demo", "edge", "2"}} {
+			f.tool(t, 0, append(change, "--store", f.s.store, "--keys", f.s.keys, "--auto-tag=false")...)
 			// Revisions have times in seconds, and all of the newest second
-			// stay: of these, version 1 must be none.
+			// stay.
 			time.Sleep(1100 * time.Millisecond)
+		}
+		// With nobody's word, both would go: it is the leases that keep one.
+		nobody, names := filepath.Join(f.s.dir, "nobody.jsonl"), filepath.Join(f.s.dir, "would-go")
+		must(t, os.WriteFile(nobody, nil, 0o600))
+		f.tool(t, 0, "gc", "--store", f.s.store, "--keys", f.s.keys, "--grace", "0", "--keep-for", "0", "--leases", nobody, "--dry-run", "--deletion-log", names)
+		would, err := os.ReadFile(names)
+		must(t, err)
+		for _, name := range []string{leased, idle} {
+			if !strings.Contains(string(would), name) || !f.stored(name) {
+				t.Errorf("without leases, %s is kept by something else:\n%s", name, would)
+			}
 		}
 		before := f.objects(t)
 		out := f.fleet(t, 0, "gc", "--store", f.s.store, "--keys", f.s.keys, "--grace", "0", "--keep-for", "0", "--json", "--leases", "fleet:"+f.list)
@@ -76,6 +92,9 @@ func TestFleet(t *testing.T) {
 		must(t, json.Unmarshal([]byte(out), &r))
 		if r.Deleted == 0 || f.objects(t) >= before {
 			t.Errorf("nothing was deleted: %s", out)
+		}
+		if !f.stored(leased) || f.stored(idle) {
+			t.Errorf("what a container runs is there: %v; what none runs: %v", f.stored(leased), f.stored(idle))
 		}
 		// Version 1 is published no more, and this file of it is on no cell:
 		// it comes from the store.
@@ -203,7 +222,7 @@ func newFleetSite(t *testing.T) *fleetSite {
 	for v, revision := range map[string]string{"1": "17", "2": "18", "3": "19"} {
 		f.publish(v, revision)
 	}
-	f.tool(t, 0, "channel", "set", "rootfs/demo", "stable", "1", "--store", f.s.store, "--keys", f.s.keys)
+	f.tool(t, 0, "channel", "set", "rootfs/demo", "stable", "1", "--store", f.s.store, "--keys", f.s.keys, "--auto-tag=false")
 	f.networks()
 	url := background(t, regexp.MustCompile(`(http://10\.91\.7\.1:\d+/\S+)`), "nsenter", "--net=/run/netns/"+f.hub,
 		f.s.bin+"/rootstock", "serve", "--store", f.s.store, "--listen", "10.91.7.1:8000")
@@ -233,7 +252,8 @@ func (f *fleetSite) publish(version, revision string) {
 	}
 	tar := filepath.Join(f.s.dir, version+".tar")
 	run(f.t, "", "tar", "-C", dir, "--mtime=@1700000000", "--owner=0", "--group=0", "--sort=name", "-cf", tar, ".")
-	f.s.publish(f.t, "rootfs", "demo", version, tar)
+	// A tag would keep the revision, and all that is in it, for weeks.
+	f.s.publish(f.t, "--auto-tag=false", "rootfs", "demo", version, tar)
 }
 
 // networks makes them: 10.91.7.1 is the hub's, cell i has 10.91.7.10+i.
@@ -378,6 +398,23 @@ func (f *fleetSite) run(t *testing.T, code int, network, program string, args ..
 		t.Errorf("%v ended with %v, not %d:\n%s", args, err, code, &out)
 	}
 	return out.String()
+}
+
+// object is the name of the only object of a file that is published.
+func (f *fleetSite) object(t *testing.T, path string) string {
+	t.Helper()
+	var e struct{ Objects []struct{ Name string } }
+	must(t, json.Unmarshal([]byte(f.tool(t, 0, "explain", "/"+path, "--store", f.s.store, "--json")), &e))
+	if len(e.Objects) != 1 || !f.stored(e.Objects[0].Name) {
+		t.Fatalf("%s is stored as %+v", path, e.Objects)
+	}
+	return e.Objects[0].Name
+}
+
+// stored reports whether the store has an object.
+func (f *fleetSite) stored(name string) bool {
+	_, err := os.Stat(filepath.Join(f.s.store, name))
+	return err == nil
 }
 
 // objects counts what the store holds.

@@ -1,9 +1,13 @@
 package e2e_test
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -11,27 +15,47 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/e2e/rig"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
 // Containers stand on images wherever the kernel can show them.
 func TestScripts(t *testing.T) {
 	needRoot(t)
-	runScripts(t, tier(t), testscript.Params{Dir: "testdata/script"})
+	runScripts(t, way{tier(t), cmp.Or(os.Getenv(rig.IDsVar), cell.IDsAuto)}, nil, testscript.Params{Dir: "testdata/script"})
 }
 
-// What the kernel cannot show as images it gets as trees: the same script, the
-// same results.
+// What the kernel cannot show as images it gets as trees, and if it cannot map
+// their ids, with others: every script with containers, the same results; with
+// a user namespace where the script has room for one.
 func TestScriptsOnTreeTier(t *testing.T) {
 	needRoot(t)
-	if tier(t) == cell.TierTree {
-		t.Skip("TestScripts runs on the tree tier already")
+	var files []string
+	for _, name := range []string{"plugin", "plugin-uris", "buildpack", "sources", "cellrun", "versions"} {
+		files = append(files, "testdata/script/"+name+".txtar")
 	}
-	runScripts(t, cell.TierTree, testscript.Params{Files: []string{"testdata/script/plugin.txtar"}})
+	runScripts(t, way{cell.TierTree, cell.IDsDaemon}, guardian, testscript.Params{Files: files})
 }
 
-// tier is the best one this machine has.
+// No script with containers is left to one tier.
+func TestScriptsAskForATier(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/script/*.txtar")
+	must(t, err)
+	for _, name := range scripts {
+		text, err := os.ReadFile(name)
+		must(t, err)
+		if strings.Contains(string(text), "plugin.json create") && !strings.Contains(string(text), "TIER") {
+			t.Errorf("%s makes containers on whatever tier there is: use $TIER and $IDS, and add it to TestScriptsOnTreeTier", name)
+		}
+	}
+}
+
+// tier is the one that is forced, or the best one this machine has.
 func tier(t testing.TB) string {
 	t.Helper()
+	if forced := os.Getenv(rig.TierVar); forced != "" {
+		return forced
+	}
 	err := image.Probe(t.Context(), t.TempDir())
 	if errors.Is(err, image.ErrUnsupported) {
 		t.Logf("THE IMAGE TIER IS NOT TESTED: %v", err)
@@ -43,8 +67,13 @@ func tier(t testing.TB) string {
 	return cell.TierImage
 }
 
-func runScripts(t *testing.T, tier string, p testscript.Params) {
-	bin := programs(t)
+func runScripts(t *testing.T, w way, mapping []overlay.IDRange, p testscript.Params) {
+	bin, mapped := programs(t), ""
+	if mapping != nil {
+		text, err := json.Marshal(mapping)
+		must(t, err)
+		mapped = string(text)
+	}
 	p.RequireExplicitExec = true
 	p.RequireUniqueNames = true
 	p.Setup = func(env *testscript.Env) error {
@@ -52,11 +81,13 @@ func runScripts(t *testing.T, tier string, p testscript.Params) {
 		env.Setenv("PATH", bin+":"+env.Getenv("PATH"))
 		env.Setenv("DEMO_CONFIG", abs(t, "demo/config.py"))
 		env.Setenv("GOLDEN", goldenDir())
-		env.Setenv("TIER", tier)
+		env.Setenv("TIER", w.tier)
+		env.Setenv("IDS", w.ids)
+		env.Setenv("MAPPED", mapped)
 		return nil
 	}
 	p.Condition = func(cond string) (bool, error) {
-		return cond == "golden" && goldenDir() != "", nil
+		return cond == "golden" && goldenDir() != "" || cond == "mapped" && mapped != "", nil
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
 		"daemon":   cmdDaemon,

@@ -33,10 +33,10 @@ var metrics = []struct {
 	},
 }
 
-// Collector exports what the connection counts.
-func (c *Conn) Collector() prometheus.Collector { return collector{c} }
+// Collector exports what connections count: stats returns it.
+func Collector(stats func() Stats) prometheus.Collector { return collector{stats} }
 
-type collector struct{ c *Conn }
+type collector struct{ stats func() Stats }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range metrics {
@@ -45,7 +45,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (k collector) Collect(ch chan<- prometheus.Metric) {
-	s := k.c.Stats()
+	s := k.stats()
 	for _, m := range metrics {
 		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.of(&s)))
 	}

@@ -18,6 +18,19 @@ type Stats struct {
 	Inherited  uint64 // requests that another process had read
 }
 
+// Add returns the counts of two connections together.
+func (s Stats) Add(o Stats) Stats {
+	return Stats{
+		Requests:   s.Requests + o.Requests,
+		Forgets:    s.Forgets + o.Forgets,
+		Waiting:    s.Waiting + o.Waiting,
+		Interrupts: s.Interrupts + o.Interrupts,
+		Abandoned:  s.Abandoned + o.Abandoned,
+		Failures:   s.Failures + o.Failures,
+		Panics:     s.Panics + o.Panics,
+	}
+}
+
 type counters struct {
 	requests, forgets, waiting, interrupts, abandoned, failures, panics, inherited atomic.Uint64
 

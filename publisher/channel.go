@@ -13,6 +13,7 @@ import (
 	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/publisher/revision"
 	"github.com/rootstock-cf/rootstock/reference"
+	"github.com/rootstock-cf/rootstock/reference/rollout"
 	"github.com/rootstock-cf/rootstock/store"
 )
 
@@ -30,7 +31,10 @@ type Channel struct {
 	Tree      string    // tree id, hex; empty if what it points to is no tree of ours
 	Since     time.Time // when it was set; zero if its record does not say
 	Previous  []ChannelEntry
-	at        Listed // what it points to
+	// Rollout is what moves it ring by ring to another version; nil for
+	// nothing.
+	Rollout *rollout.State
+	at      Listed // what it points to
 }
 
 // ChannelEntry is what a channel pointed to from a moment on.
@@ -44,6 +48,7 @@ type ChannelEntry struct {
 // others and are kept.
 type channelRecord struct {
 	history []ChannelEntry // youngest first
+	rollout *rollout.State
 	others  map[string]json.RawMessage
 }
 
@@ -54,6 +59,11 @@ func (r *channelRecord) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &r.others); err != nil {
 		return err
 	}
+	var err error
+	if r.rollout, err = rollout.Parse(b); err != nil {
+		return err
+	}
+	delete(r.others, rollout.Field)
 	raw, ok := r.others[recordHistory]
 	delete(r.others, recordHistory)
 	if !ok {
@@ -66,6 +76,9 @@ func (r channelRecord) MarshalJSON() ([]byte, error) {
 	all := map[string]any{recordHistory: r.history[:min(len(r.history), maxChannelHistory)]}
 	for k, v := range r.others {
 		all[k] = v
+	}
+	if r.rollout != nil {
+		all[rollout.Field] = r.rollout
 	}
 	return json.Marshal(all)
 }
@@ -155,7 +168,7 @@ func (v *view) channelAt(ctx context.Context, ref reference.Reference, e *catalo
 	if err != nil {
 		return nil, err
 	}
-	c.at.Path = target
+	c.at.Path, c.Rollout = target, record.rollout
 	if ok {
 		if t := treeOf(&row); t.tree != "" {
 			c.Tree = t.tree
@@ -195,32 +208,43 @@ type ChannelChange struct {
 	Tree      string
 	Revision  uint64
 	Unchanged bool // it pointed there already: no new revision
+	// Rollout is what is under way now, Was what was before; nil for nothing.
+	Rollout, Was *rollout.State
 }
 
 // SetChannel makes the channel ref names point to a version, in one new
-// revision. A version that is not there is [ErrNotFound], with those that are.
+// revision, for all cells: a rollout under way ends. A version that is not there
+// is [ErrNotFound], with those that are.
 func (p *Publisher) SetChannel(ctx context.Context, ref reference.Reference, version string) (*ChannelChange, error) {
 	return p.moveChannel(ctx, fmt.Sprintf("set %s to %s", ref, version), ref,
-		func(ctx context.Context, v *view, now *Channel) (Listed, []ChannelEntry, error) {
+		func(ctx context.Context, v *view, now *Channel) (move, error) {
 			t, err := v.resolve(ctx, ref.WithVersion(version))
 			if now == nil {
-				return t, nil, err
+				return move{to: t}, err
 			}
-			current := ChannelEntry{Version: now.Version, Tree: now.Tree, When: now.Since}
-			return t, append([]ChannelEntry{current}, now.Previous...), err
+			return move{to: t, past: now.history()}, err
 		})
 }
 
+// history is what the channel remembers when it is moved on.
+func (c *Channel) history() []ChannelEntry {
+	return append([]ChannelEntry{{Version: c.Version, Tree: c.Tree, When: c.Since}}, c.Previous...)
+}
+
 // RollbackChannel makes a channel point to what it pointed to before it was
-// last set, and forget that it was. Repeated, it goes further back.
+// last set, and forget that it was. Repeated, it goes further back. If a rollout
+// is under way, it is what is taken back.
 func (p *Publisher) RollbackChannel(ctx context.Context, ref reference.Reference) (*ChannelChange, error) {
 	return p.moveChannel(ctx, "roll back "+ref.String(), ref,
-		func(ctx context.Context, v *view, now *Channel) (Listed, []ChannelEntry, error) {
+		func(ctx context.Context, v *view, now *Channel) (move, error) {
 			if now == nil {
-				return Listed{}, nil, fmt.Errorf("the channel is %w; rootstock channel status shows those that are", ErrNotFound)
+				return move{}, fmt.Errorf("the channel is %w; rootstock channel status shows those that are", ErrNotFound)
+			}
+			if now.Rollout != nil {
+				return move{stay: true}, nil
 			}
 			if len(now.Previous) == 0 {
-				return Listed{}, nil, fmt.Errorf("it has pointed to %s only; rootstock channel set names another version", now.Version)
+				return move{}, fmt.Errorf("it has pointed to %s only; rootstock channel set names another version", now.Version)
 			}
 			was := now.Previous[0]
 			t, err := v.resolve(ctx, ref.WithVersion(was.Version))
@@ -228,15 +252,24 @@ func (p *Publisher) RollbackChannel(ctx context.Context, ref reference.Reference
 				err = fmt.Errorf("%s has been published anew since: it was tree %s, now it is %s; if you want it, rootstock channel set says so",
 					t.Reference, was.Tree, t.Tree)
 			}
-			return t, now.Previous[1:], err
+			return move{to: t, past: now.Previous[1:]}, err
 		})
 }
 
-// chooser says where a channel is to point, and what it remembers of where it
-// pointed before. Now is nil for a new channel.
-type chooser func(ctx context.Context, v *view, now *Channel) (to Listed, past []ChannelEntry, err error)
+// move says what is to become of a channel.
+type move struct {
+	to   Listed         // where it is to point
+	past []ChannelEntry // where it pointed before
+	// stay leaves where it points, and what it remembers.
+	stay    bool
+	nothing bool           // is to change at all
+	rollout *rollout.State // to be under way
+}
 
-func (p *Publisher) moveChannel(ctx context.Context, what string, ref reference.Reference, to chooser) (*ChannelChange, error) {
+// chooser chooses a move. Now is nil for a new channel.
+type chooser func(ctx context.Context, v *view, now *Channel) (move, error)
+
+func (p *Publisher) moveChannel(ctx context.Context, what string, ref reference.Reference, choose chooser) (*ChannelChange, error) {
 	r := &ChannelChange{Channel: ref}
 	rev, err := p.edit(ctx, what, func(ctx context.Context, h *head, tx *revision.Tx) (bool, error) {
 		v := &view{st: p.o.Store, tx: tx}
@@ -244,20 +277,32 @@ func (p *Publisher) moveChannel(ctx context.Context, what string, ref reference.
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return false, err
 		}
-		t, past, err := to(ctx, v, now)
+		m, err := choose(ctx, v, now)
 		if err != nil {
 			return false, err
 		}
-		r.To, r.Tree = t.Reference.Version, t.Tree
+		r.To, r.Tree, r.Rollout = m.to.Reference.Version, m.to.Tree, m.rollout
 		if now != nil {
-			r.From = now.Version
-			if now.Version == r.To && now.at.Path == t.Path {
+			r.From, r.Was = now.Version, now.Rollout
+			if m.stay || m.nothing {
+				r.To, r.Tree, r.Unchanged = now.Version, now.Tree, m.nothing
+			}
+			if m.nothing {
+				return false, nil
+			}
+			if m.stay {
+				return true, p.recordChannel(ctx, h, v, ref, func(c *channelRecord) { c.rollout = m.rollout })
+			}
+			if now.Version == r.To && now.at.Path == m.to.Path && now.Rollout == nil && m.rollout == nil {
 				r.Unchanged = true
 				return false, nil
 			}
+			if now.Version == r.To && now.at.Path == m.to.Path {
+				return true, p.recordChannel(ctx, h, v, ref, func(c *channelRecord) { c.rollout = m.rollout })
+			}
 		}
-		entry := ChannelEntry{Version: r.To, Tree: t.Tree, When: p.o.Now().UTC().Truncate(time.Second)}
-		return true, p.placeChannel(ctx, h, v, ref, t.Path, append([]ChannelEntry{entry}, past...))
+		entry := ChannelEntry{Version: r.To, Tree: m.to.Tree, When: p.now()}
+		return true, p.placeChannel(ctx, h, v, ref, m.to.Path, append([]ChannelEntry{entry}, m.past...))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
@@ -266,14 +311,37 @@ func (p *Publisher) moveChannel(ctx context.Context, what string, ref reference.
 	return r, nil
 }
 
-// placeChannel writes a channel's link and record.
+// now is a time as records have it: of whole seconds.
+func (p *Publisher) now() time.Time { return p.o.Now().UTC().Truncate(time.Second) }
+
+// placeChannel writes a channel's link and record. No rollout is under way then.
 func (p *Publisher) placeChannel(ctx context.Context, h *head, v *view, ref reference.Reference, tree string, history []ChannelEntry) error {
+	name, _ := ref.RepositoryPath()
+	if e, ok, err := v.tx.Lookup(ctx, name); err != nil {
+		return err
+	} else if ok && !e.IsSymlink() {
+		return fmt.Errorf("%s: %w: it is no channel's link", name, ErrExists)
+	}
+	if err := v.tx.Remove(ctx, name); err != nil {
+		return err
+	}
+	if err := v.tx.MkdirAll(ctx, catalog.Parent(name)); err != nil {
+		return err
+	}
+	if err := v.tx.Symlink(ctx, name, relative(name, tree)); err != nil {
+		return err
+	}
+	return p.recordChannel(ctx, h, v, ref, func(c *channelRecord) { c.history, c.rollout = history, nil })
+}
+
+// recordChannel changes a channel's record.
+func (p *Publisher) recordChannel(ctx context.Context, h *head, v *view, ref reference.Reference, change func(*channelRecord)) error {
 	name, _ := ref.RepositoryPath()
 	record, err := v.record(ctx, ref)
 	if err != nil {
 		return err
 	}
-	record.history = history
+	change(&record)
 	text, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("%s.json: %w", name, err)
@@ -282,20 +350,7 @@ func (p *Publisher) placeChannel(ctx context.Context, h *head, v *view, ref refe
 	if err != nil {
 		return err
 	}
-	if e, ok, err := v.tx.Lookup(ctx, name); err != nil {
-		return err
-	} else if ok && !e.IsSymlink() {
-		return fmt.Errorf("%s: %w: it is no channel's link", name, ErrExists)
-	}
-	for _, old := range []string{name, name + ".json"} {
-		if err := v.tx.Remove(ctx, old); err != nil {
-			return err
-		}
-	}
-	if err := v.tx.MkdirAll(ctx, catalog.Parent(name)); err != nil {
-		return err
-	}
-	if err := v.tx.Symlink(ctx, name, relative(name, tree)); err != nil {
+	if err := v.tx.Remove(ctx, name+".json"); err != nil {
 		return err
 	}
 	return v.tx.AddFile(ctx, name+".json", stored[name])

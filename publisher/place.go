@@ -64,6 +64,11 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 	if err := tx.MkdirAll(ctx, catalog.Parent(path), nested...); err != nil {
 		return nil, err
 	}
+	v := &view{st: p.o.Store, tx: tx}
+	before, err := v.predecessor(ctx, j.Reference)
+	if err != nil {
+		return nil, err
+	}
 	about := about{
 		tree: t.id.String(), kind: string(j.Reference.Kind), source: j.Source.Digest, published: p.o.Now().UTC(),
 		entries: int64(len(t.entries)), bytes: t.bytes,
@@ -80,6 +85,9 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 		return nil, err
 	}
 	if err := fileNotes(ctx, tx, id, t.files); err != nil {
+		return nil, err
+	}
+	if err := p.inherit(ctx, h, v, before, t); err != nil {
 		return nil, err
 	}
 	if _, ok := t.files[imageFile]; ok {

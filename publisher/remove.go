@@ -91,14 +91,20 @@ func (v *view) unused(ctx context.Context, t Listed, treeStays bool) error {
 	}
 	var users []string
 	for _, c := range all {
-		if c.at.Path == t.Path && (!treeStays || c.Reference.Name == t.Reference.Name && c.Version == t.Reference.Version) {
+		of := func(at, version string) bool {
+			return at == t.Path && (!treeStays || c.Reference.Name == t.Reference.Name && version == t.Reference.Version)
+		}
+		if of(c.at.Path, c.Version) {
 			users = append(users, c.Reference.String())
+		}
+		if c.Rollout != nil && of(c.rolloutPath(), c.Rollout.Version) {
+			users = append(users, "the rollout of "+c.Reference.String())
 		}
 	}
 	if len(users) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w by %s; move what points there with rootstock channel set, or take it away with rootstock channel remove",
+	return fmt.Errorf("%w by %s; move what points there with rootstock channel set, or take it away with rootstock channel remove (a rollout: rootstock channel rollback)",
 		ErrInUse, strings.Join(users, ", "))
 }
 

@@ -43,7 +43,7 @@ func (v *view) removeUntagged(ctx context.Context, before time.Time) ([]Removed,
 		named[l.Path] = true
 	}
 	for _, c := range channels {
-		named[c.at.Path] = true
+		named[c.at.Path], named[c.rolloutPath()] = true, true
 	}
 	images, err := v.flat(ctx)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -46,8 +47,12 @@ func (p *Provider) trust(ctx context.Context, rec *Record, lower *control.Lower)
 	if err != nil {
 		return fmt.Errorf("trusted_certs: %w", err)
 	}
-	sum := sha256.Sum256(append([]byte(certificatesFormat+" "+lower.Tree+"\n"), text...))
-	key := hex.EncodeToString(sum[:16])
+	// Where the daemon maps the ids, this layer's are mapped on disk.
+	shifted := len(lower.Mapped) > 0
+	key, err := p.certificatesKey(lower.Tree, text, shifted)
+	if err != nil {
+		return err
+	}
 	if err := os.Mkdir(filepath.Dir(p.store.certificates(key)), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -62,15 +67,34 @@ func (p *Provider) trust(ctx context.Context, rec *Record, lower *control.Lower)
 		return err
 	}
 	if _, err := os.Stat(p.store.certificates(key)); errors.Is(err, fs.ErrNotExist) {
-		if err := p.makeCertificates(ctx, key, text, *lower); err != nil {
+		if err := p.makeCertificates(ctx, key, text, *lower, shifted); err != nil {
 			return err
 		}
 		p.log.Info("trusted certificates added to a stack", "ref", rec.Ref.String(), "tree", lower.Tree, "layer", key)
 	} else if err != nil {
 		return fmt.Errorf("trusted certificates: %w", err)
 	}
-	lower.Lower = append([]string{p.store.certificates(key)}, lower.Lower...)
+	if shifted {
+		lower.Mapped = append([]string{p.store.certificates(key)}, lower.Mapped...)
+	} else {
+		lower.Lower = append([]string{p.store.certificates(key)}, lower.Lower...)
+	}
 	return p.step("trusted")
+}
+
+// certificatesKey names a layer after all that it is made of.
+func (p *Provider) certificatesKey(tree string, text []byte, shifted bool) (string, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %s\n", certificatesFormat, tree)
+	if shifted {
+		mapping, err := json.Marshal(p.mapping)
+		if err != nil {
+			return "", fmt.Errorf("trusted certificates: %w", err)
+		}
+		fmt.Fprintf(h, "%s\n", mapping)
+	}
+	h.Write(text)
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
 
 func readTrusted(path string) ([]byte, error) {
@@ -89,7 +113,7 @@ func readTrusted(path string) ([]byte, error) {
 // makeCertificates makes a layer by changing the tree through an overlay, whose
 // upper directory becomes the layer: so each directory in it looks as in the
 // tree. The layer's lock is held.
-func (p *Provider) makeCertificates(ctx context.Context, key string, text []byte, lower control.Lower) (err error) {
+func (p *Provider) makeCertificates(ctx context.Context, key string, text []byte, lower control.Lower, shifted bool) (err error) {
 	set, err := trust.Parse(text)
 	if err != nil {
 		return fmt.Errorf("trusted_certs: %s: %w", p.conf.TrustedCerts, err)
@@ -121,6 +145,11 @@ func (p *Provider) makeCertificates(ctx context.Context, key string, text []byte
 	}
 	if err := likeRoot(upper, lower.Lower[0], overlay.Mapping{}); err != nil {
 		return err
+	}
+	if shifted {
+		if err := layer.Chown(ctx, upper, p.mapping.Host); err != nil {
+			return fmt.Errorf("trusted certificates: %w", err)
+		}
 	}
 	if err := syncTree(upper); err != nil {
 		return err

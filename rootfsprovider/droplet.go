@@ -32,7 +32,7 @@ func (p *Provider) droplet(ctx context.Context, handle string, l *ociimage.Layer
 	// Ends the program when the layer turns out to be wrong half-way.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	args := []string{"fetch-layer", "--size", strconv.FormatInt(l.Size, 10)}
+	args := []string{"fetch-layer", "--size", strconv.FormatInt(l.Size, 10), "--digest", l.Digest, "--socket", p.conf.Socket}
 	for flag, value := range map[string]string{
 		"--cert": p.conf.Droplets.Certificate, "--cert-key": p.conf.Droplets.Key, "--ca": p.conf.Droplets.CA,
 	} {

@@ -22,7 +22,10 @@ func checkLower(l control.Lower) error {
 	if n := len(l.Lower) + len(l.Data); n > maxLayers {
 		return fmt.Errorf("the daemon named %d layers, more than %d", n, maxLayers)
 	}
-	for _, dirs := range [][]string{l.Lower, l.Data} {
+	if n := len(l.Mapped); n > 0 && n != len(l.Lower) {
+		return fmt.Errorf("the daemon named %d layers, and %d with mapped ids", len(l.Lower), n)
+	}
+	for _, dirs := range [][]string{l.Lower, l.Data, l.Mapped} {
 		for _, dir := range dirs {
 			if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/" {
 				return fmt.Errorf("the daemon named the layer %q, which is not a clean absolute path", dir)

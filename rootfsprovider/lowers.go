@@ -16,12 +16,14 @@ func (p *Provider) lower(ctx context.Context, r Request, root Root, rec *Record)
 	if root.Droplet != nil {
 		droplet = root.Droplet.Digest
 	}
+	asked := control.LowerRequest{Handle: r.Handle, Droplet: droplet, UIDMaps: p.mapping.UIDs, GIDMaps: p.mapping.GIDs}
 	err := control.ErrNotFound
 	for _, ref := range root.Refs {
 		rec.Ref = ref
-		lower, err = p.daemon.Lower(ctx, control.LowerRequest{Ref: ref, Handle: r.Handle, Droplet: droplet})
-		if droplet != "" && errors.Is(err, control.ErrInvalid) {
-			// A daemon of the release before does not want to know.
+		asked.Ref = ref
+		lower, err = p.daemon.Lower(ctx, asked)
+		if (droplet != "" || !p.mapping.IsZero()) && errors.Is(err, control.ErrInvalid) {
+			// A daemon of a release before does not want to know.
 			lower, err = p.daemon.Lower(ctx, control.LowerRequest{Ref: ref, Handle: r.Handle})
 		}
 		if !errors.Is(err, control.ErrNotFound) {
@@ -35,7 +37,9 @@ func (p *Provider) lower(ctx context.Context, r Request, root Root, rec *Record)
 		return control.Lower{}, unpublished(root, fmt.Errorf("%s: %w", rec.Ref, err))
 	}
 	rec.Tree, rec.Version, rec.ImageBytes = lower.Tree, lower.Version, lower.Bytes
-	if err := checkLower(lower); err != nil {
+	if err := checkLower(lower); err == nil && p.mapping.IsZero() && len(lower.Mapped) > 0 {
+		return control.Lower{}, fmt.Errorf("%s: the daemon mapped ids for a container that has the host's", rec.Ref)
+	} else if err != nil {
 		return control.Lower{}, fmt.Errorf("%s: %w", rec.Ref, err)
 	}
 	if root.Tree != "" && root.Tree != lower.Tree {

@@ -87,12 +87,15 @@ cat `+file+"\n"), 0o755))
 }
 
 func TestStagingContainer(t *testing.T) {
-	for _, mapped := range []bool{false, true} {
-		t.Run(fmt.Sprintf("mapped %v", mapped), func(t *testing.T) {
+	for _, mapped := range []string{"by nobody", "by the kernel", "by the daemon"} {
+		t.Run("mapped "+mapped, func(t *testing.T) {
 			c, r := fullCell(t)
 			root := uint32(0)
-			if mapped {
+			if mapped != "by nobody" {
 				c.conf.UIDMaps, c.conf.GIDMaps, root = guardian, guardian, guardian[0].Host
+			}
+			if mapped == "by the daemon" {
+				c.daemon.Map(uri, c.shifted())
 			}
 			spec, err := c.provider().Create(t.Context(), r)
 			must(t, err)

@@ -98,14 +98,19 @@ func mkdir(path string, mode os.FileMode) error {
 }
 
 // mount puts the overlay together. Idmapped clones of the lower layers are
-// needed only while it is mounted, for it makes its own.
+// needed only while it is mounted, for it makes its own; none are where the
+// daemon has mapped the ids.
 func (p *Provider) mount(ctx context.Context, handle string, lower control.Lower) (err error) {
 	dir := p.store.container(handle)
 	layers := overlay.Layers{
 		Lower: lower.Lower, Data: lower.Data, Options: lower.Options,
 		Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
 	}
-	if !p.mapping.IsZero() {
+	mapHere := !p.mapping.IsZero() && len(lower.Mapped) == 0
+	if len(lower.Mapped) > 0 {
+		layers.Lower = lower.Mapped
+	}
+	if mapHere {
 		if layers.Lower, err = p.mapLayers(dir, lower.Lower); err != nil {
 			return err
 		}
@@ -116,7 +121,7 @@ func (p *Provider) mount(ctx context.Context, handle string, lower control.Lower
 	if err := overlay.Mount(layers, filepath.Join(dir, "rootfs")); err != nil {
 		return err
 	}
-	if p.mapping.IsZero() {
+	if !mapHere {
 		return nil
 	}
 	return unmapLayers(ctx, dir)

@@ -28,6 +28,7 @@ import (
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/reference/rollout"
 	"github.com/rootstock-cf/rootstock/store/serve"
 )
 
@@ -39,29 +40,34 @@ var ErrInvalid = errors.New("invalid configuration")
 
 // file is the document. Times are like "5s", sizes like "20GB" or bytes.
 type file struct {
-	Cache        string       `yaml:"cache"`
-	Quota        size         `yaml:"quota"`
-	Socket       string       `yaml:"socket"`
-	Metrics      string       `yaml:"metrics"`
-	Holder       string       `yaml:"holder"`
-	Tier         string       `yaml:"tier"`
-	Run          string       `yaml:"run"`
-	Scrub        size         `yaml:"scrub"`
-	Grace        duration     `yaml:"grace"`
-	Refresh      duration     `yaml:"refresh"`
-	Timeout      duration     `yaml:"timeout"`
-	Proxies      string       `yaml:"proxies"`
-	Hedge        bool         `yaml:"hedge"`
-	Requests     int          `yaml:"requests"`
-	Bandwidth    size         `yaml:"bandwidth"`
-	CA           string       `yaml:"ca"`
-	Certificate  string       `yaml:"client_certificate"`
-	Key          string       `yaml:"client_key"`
-	Blacklist    string       `yaml:"blacklist"`
-	Name         string       `yaml:"name"`
-	Garden       string       `yaml:"garden"`
-	Fleet        *fleet       `yaml:"fleet"`
-	Repositories []repository `yaml:"repositories"`
+	Cache        string            `yaml:"cache"`
+	Quota        size              `yaml:"quota"`
+	Socket       string            `yaml:"socket"`
+	Metrics      string            `yaml:"metrics"`
+	Holder       string            `yaml:"holder"`
+	Tier         string            `yaml:"tier"`
+	IDMapping    string            `yaml:"id_mapping"`
+	Run          string            `yaml:"run"`
+	Scrub        size              `yaml:"scrub"`
+	Fill         size              `yaml:"fill"`
+	Grace        duration          `yaml:"grace"`
+	Refresh      duration          `yaml:"refresh"`
+	Timeout      duration          `yaml:"timeout"`
+	Proxies      string            `yaml:"proxies"`
+	Hedge        bool              `yaml:"hedge"`
+	Requests     int               `yaml:"requests"`
+	Bandwidth    size              `yaml:"bandwidth"`
+	CA           string            `yaml:"ca"`
+	Certificate  string            `yaml:"client_certificate"`
+	Key          string            `yaml:"client_key"`
+	Blacklist    string            `yaml:"blacklist"`
+	Name         string            `yaml:"name"`
+	ID           string            `yaml:"id"`
+	Labels       map[string]string `yaml:"labels"`
+	Garden       string            `yaml:"garden"`
+	Fleet        *fleet            `yaml:"fleet"`
+	Droplets     *droplets         `yaml:"droplets"`
+	Repositories []repository      `yaml:"repositories"`
 }
 
 // fleet is where others may ask what the cell runs.
@@ -70,6 +76,13 @@ type fleet struct {
 	Cert   string `yaml:"cert"`
 	Key    string `yaml:"key"`
 	CA     string `yaml:"ca"`
+}
+
+// droplets say how write layers are read.
+type droplets struct {
+	Containers string   `yaml:"containers"`
+	Rate       size     `yaml:"rate"`
+	After      duration `yaml:"after"`
 }
 
 type repository struct {
@@ -94,7 +107,7 @@ func Load(path string) (cell.Options, error) {
 		return cell.Options{}, err
 	}
 	// Defaults are what the document does not override.
-	f := file{Socket: control.DefaultSocket, Metrics: cell.DefaultMetrics, Scrub: 4 << 20}
+	f := file{Socket: control.DefaultSocket, Metrics: cell.DefaultMetrics, Scrub: 4 << 20, Fill: 8 << 20}
 	d := yaml.NewDecoder(bytes.NewReader(raw))
 	d.KnownFields(true)
 	if err := d.Decode(&f); err != nil {
@@ -166,7 +179,7 @@ func (c *checker) path(p string) string {
 func (c *checker) options(f *file) cell.Options {
 	o := cell.Options{
 		CacheDir: c.path(f.Cache), Quota: int64(f.Quota), Socket: c.path(f.Socket), Metrics: f.Metrics,
-		Holder: c.path(f.Holder), Tier: f.Tier, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), Grace: time.Duration(f.Grace),
+		Holder: c.path(f.Holder), Tier: f.Tier, IDMapping: f.IDMapping, RunDir: c.path(f.Run), ScrubRate: int64(f.Scrub), FillRate: int64(f.Fill), Grace: time.Duration(f.Grace),
 	}
 	if f.Cache == "" {
 		c.bad("cache", "missing; name a directory for what is fetched")
@@ -180,6 +193,9 @@ func (c *checker) options(f *file) cell.Options {
 	case "", cell.TierAuto, cell.TierImage, cell.TierTree:
 	default:
 		c.bad("tier", "%q is not one of %s, %s, %s", f.Tier, cell.TierAuto, cell.TierImage, cell.TierTree)
+	}
+	if err := cell.CheckIDMapping(f.IDMapping); err != nil {
+		c.bad("id_mapping", "%v", err)
 	}
 	c.fleet(f, &o)
 	if len(f.Repositories) == 0 {
@@ -202,7 +218,16 @@ func (c *checker) options(f *file) cell.Options {
 }
 
 func (c *checker) fleet(f *file, o *cell.Options) {
-	o.CellName = f.Name
+	o.CellName, o.CellID, o.Labels = f.Name, f.ID, f.Labels
+	if err := rollout.CheckLabels(f.Labels); err != nil {
+		c.bad("labels", "%v", err)
+	}
+	if d := f.Droplets; d != nil {
+		o.Droplets = cell.Droplets{Containers: c.path(d.Containers), Rate: int64(d.Rate), After: time.Duration(d.After)}
+		if d.Containers == "" {
+			c.bad("droplets.containers", "missing; name the directory containers in the plugin's store")
+		}
+	}
 	if f.Garden != "" {
 		g, err := garden.New(f.Garden)
 		if err != nil {

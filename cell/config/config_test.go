@@ -67,6 +67,7 @@ tier: tree
 run: mounts
 blacklist: /etc/withdrawn
 scrub: 1MiB
+fill: 2MiB
 grace: 72h
 refresh: 10s
 timeout: 3s
@@ -99,7 +100,7 @@ func TestLoad(t *testing.T) {
 		Timeout: 3 * time.Second, TimeoutDirect: 3 * time.Second, Hedge: true, Concurrency: 8, Bandwidth: fetch.NewBandwidth(50e6),
 	}
 	want := cell.Options{
-		CacheDir: dir + "/cache", Quota: 20e9, Socket: "/run/x.sock", Tier: "tree", RunDir: dir + "/mounts", ScrubRate: 1 << 20, Grace: 72 * time.Hour,
+		CacheDir: dir + "/cache", Quota: 20e9, Socket: "/run/x.sock", Tier: "tree", RunDir: dir + "/mounts", ScrubRate: 1 << 20, FillRate: 2 << 20, Grace: 72 * time.Hour,
 		Repositories: []cell.Repository{
 			{
 				Name: "a.example.org", Servers: []string{"http://s1/cvmfs/a.example.org", "https://s2/x"},
@@ -131,7 +132,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Socket != control.DefaultSocket || o.Metrics != cell.DefaultMetrics || o.ScrubRate == 0 || o.Quota != 0 {
+	if o.Socket != control.DefaultSocket || o.Metrics != cell.DefaultMetrics || o.ScrubRate == 0 || o.FillRate == 0 || o.Quota != 0 {
 		t.Errorf("%+v", o)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/rootstock-cf/rootstock/reference"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
 // Bounds of a line in bytes, newline included.
@@ -97,6 +98,10 @@ type LowerRequest struct {
 	// Droplet is the digest of a layer that the container gets on top of the
 	// tree, sha256:<64 hex digits>; empty for none. It is only noted.
 	Droplet string `json:"droplet,omitempty"`
+	// UIDMaps and GIDMaps are the container's user namespace; none for the
+	// host's.
+	UIDMaps []overlay.IDRange `json:"uid_maps,omitempty"`
+	GIDMaps []overlay.IDRange `json:"gid_maps,omitempty"`
 }
 
 // Lower is a tree ready to be an overlay's lower.
@@ -117,6 +122,10 @@ type Lower struct {
 	// and stay mounted until Release.
 	Lower []string `json:"lower"`
 	Data  []string `json:"data,omitempty"`
+	// Mapped are the lower layers once more, but with owners on the host as
+	// the mapping of the request has them. It is empty where the kernel can
+	// map the ids of Lower by itself.
+	Mapped []string `json:"mapped,omitempty"`
 	// Options are further overlay mount options, key=value or a bare key,
 	// such as metacopy=on.
 	Options []string `json:"options,omitempty"`

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/reference"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
 // daemon implements both interfaces with functions a test may replace.
@@ -70,15 +71,16 @@ var ref = reference.Reference{Repository: "r.example.org", Kind: reference.Rootf
 func TestCalls(t *testing.T) {
 	lower := control.Lower{
 		Tree: strings.Repeat("ab", 32), Kind: reference.Rootfs, Name: "jammy", Version: "7",
-		Lower: []string{"/run/a:b"}, Data: []string{"/cache"}, Options: []string{"metacopy=on"},
+		Lower: []string{"/run/a:b"}, Mapped: []string{"/run/c"}, Data: []string{"/cache"}, Options: []string{"metacopy=on"},
 		Env: []string{"PATH=/bin"}, Bytes: 1 << 40, Entries: 44000,
 	}
+	request := control.LowerRequest{Ref: ref, Handle: "h-1", UIDMaps: []overlay.IDRange{{Host: 4294967294, Size: 1}}}
 	held := []control.Container{{Handle: "h-1", Ref: ref, Tree: lower.Tree, Version: "7", Since: time.Unix(9, 0).UTC()}}
 	var released string
 	c := start(t, &daemon{
 		lower: func(ctx context.Context, r control.LowerRequest) (control.Lower, error) {
-			if want := (control.LowerRequest{Ref: ref, Handle: "h-1"}); r != want {
-				return control.Lower{}, fmt.Errorf("got %+v, want %+v", r, want)
+			if !reflect.DeepEqual(r, request) {
+				return control.Lower{}, fmt.Errorf("got %+v, want %+v", r, request)
 			}
 			if _, ok := ctx.Deadline(); !ok {
 				return control.Lower{}, errors.New("no deadline")
@@ -89,7 +91,7 @@ func TestCalls(t *testing.T) {
 		status:     func(context.Context) (any, error) { return map[string]int{"holder_pid": 7}, nil },
 		containers: func(context.Context) ([]control.Container, error) { return held, nil },
 	})
-	if got, err := c.Lower(t.Context(), control.LowerRequest{Ref: ref, Handle: "h-1"}); err != nil || !reflect.DeepEqual(got, lower) {
+	if got, err := c.Lower(t.Context(), request); err != nil || !reflect.DeepEqual(got, lower) {
 		t.Errorf("Lower = %+v, %v", got, err)
 	}
 	if err := c.Release(t.Context(), "h-1"); err != nil || released != "h-1" {

@@ -1,6 +1,14 @@
 package image
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// exposureTime bounds what a scrape waits for trees to be counted.
+const exposureTime = 2 * time.Second
 
 var (
 	descTrees = prometheus.NewDesc("rootstock_image_trees",
@@ -9,6 +17,10 @@ var (
 		"Requests of the kernel for contents that were not cached.", nil, nil)
 	descFailures = prometheus.NewDesc("rootstock_image_failures_total",
 		"Requests for contents that were answered with an I/O error.", nil, nil)
+	descExposure = prometheus.NewDesc("rootstock_image_exposure_bytes",
+		"Bytes of trees in use that are not in the cache.", nil, nil)
+	descBound = prometheus.NewDesc("rootstock_image_bound_contents",
+		"Contents opened through the objects mount: at most that many files of running containers depend on it.", nil, nil)
 )
 
 // Collector exports what the tier counts.
@@ -20,6 +32,8 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descTrees
 	ch <- descRequests
 	ch <- descFailures
+	ch <- descExposure
+	ch <- descBound
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
@@ -27,4 +41,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descTrees, prometheus.GaugeValue, float64(s.Trees))
 	ch <- prometheus.MustNewConstMetric(descRequests, prometheus.CounterValue, float64(s.Requests))
 	ch <- prometheus.MustNewConstMetric(descFailures, prometheus.CounterValue, float64(s.Failures))
+	ctx, cancel := context.WithTimeout(context.Background(), exposureTime)
+	defer cancel()
+	if e, err := c.t.Exposure(ctx); err == nil {
+		ch <- prometheus.MustNewConstMetric(descExposure, prometheus.GaugeValue, float64(e.Bytes))
+		ch <- prometheus.MustNewConstMetric(descBound, prometheus.GaugeValue, float64(e.Bound))
+	}
 }

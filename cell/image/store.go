@@ -12,8 +12,6 @@ import (
 	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/fusefs"
 	"github.com/rootstock-cf/rootstock/fusefs/objects"
-	"github.com/rootstock-cf/rootstock/fusefs/view"
-	"github.com/rootstock-cf/rootstock/object"
 )
 
 // store is the objects mount. It is made again when somebody unmounts it; the
@@ -28,21 +26,6 @@ type store struct {
 	serving context.Context // nil before serve
 	conns   []*connection   // the last one is the mount's
 	ended   fusefs.Stats    // of connections that are no more
-}
-
-// noted tells of each content that is opened.
-type noted struct {
-	objects.Source
-	opened func(object.ContentID)
-}
-
-// Open implements objects.Source.
-func (n noted) Open(ctx context.Context, id object.ContentID) (view.Content, error) {
-	c, err := n.Source.Open(ctx, id)
-	if err == nil && n.opened != nil {
-		n.opened(id)
-	}
-	return c, err
 }
 
 type connection struct {

@@ -18,6 +18,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/cell/holder"
@@ -58,7 +60,13 @@ type Options struct {
 	// Opened is told of each content that the kernel asks for; nil for
 	// nobody.
 	Opened func(object.ContentID)
-	Log    *slog.Logger
+	// FillRate is how many bytes per second of what trees in use lack are
+	// fetched before anybody asks for them; 0 for none. It begins FillDelay
+	// after a tree came into use, looks again each FillPause, and lets those
+	// who wait for something go first for FillPatience at most.
+	FillRate                           int64
+	FillDelay, FillPause, FillPatience time.Duration
+	Log                                *slog.Logger
 }
 
 // Layers are what an overlay on a tree is made of.
@@ -71,6 +79,13 @@ type Tier struct {
 	o        Options
 	contents *client.Contents
 	store    *store // the objects mount
+	bound    bound
+	waiting  atomic.Int64 // who wait for a tree or a content now
+
+	// What works in the background ends with Close.
+	ctx    context.Context //nolint:containedctx // of what outlives a call
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 
 	mu    sync.Mutex
 	trees map[imagemeta.TreeID]*tree
@@ -79,13 +94,22 @@ type Tier struct {
 // tree is a tree that somebody holds.
 type tree struct {
 	id    imagemeta.TreeID
+	since time.Time
 	users map[*client.Repository]int // guarded by Tier.mu
 
 	// work is held by whoever changes what follows.
 	work    chan struct{}
 	tables  map[*client.Repository]bool // those in use in Tier.contents
 	mounted bool
+	startup *startup // nil if the cell had shown the tree before
 }
+
+// Defaults of [Options].
+const (
+	DefaultFillDelay    = 30 * time.Second
+	defaultFillPause    = 5 * time.Second
+	defaultFillPatience = 2 * time.Second
+)
 
 // Open looks whether the kernel can do it, by trying, and makes the objects
 // mount. It returns an error that wraps [ErrUnsupported] and says what is
@@ -101,6 +125,9 @@ func Open(ctx context.Context, o Options) (*Tier, error) {
 	if o.Retry <= 0 {
 		o.Retry = 15 * time.Second
 	}
+	o.FillDelay = cmp.Or(o.FillDelay, DefaultFillDelay)
+	o.FillPause = cmp.Or(o.FillPause, defaultFillPause)
+	o.FillPatience = cmp.Or(o.FillPatience, defaultFillPatience)
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("image tier: %w", err)
@@ -115,7 +142,9 @@ func Open(ctx context.Context, o Options) (*Tier, error) {
 		}
 	}
 	t := &Tier{o: o, contents: client.NewContents(o.Cache), trees: map[imagemeta.TreeID]*tree{}}
-	if t.store, err = openStore(ctx, o, noted{t.contents, o.Opened}); err != nil {
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	if t.store, err = openStore(ctx, o, noted{t.contents, t}); err != nil {
+		t.cancel()
 		t.contents.Close()
 		return nil, fmt.Errorf("image tier: %w", err)
 	}
@@ -130,6 +159,9 @@ func (t *Tier) Serve(ctx context.Context) error {
 	var retries sync.WaitGroup
 	defer retries.Wait()
 	retries.Go(func() { t.retry(ctx) })
+	if t.o.FillRate > 0 {
+		retries.Go(func() { t.fill(ctx) })
+	}
 	defer cancel()
 	return t.store.serve(ctx)
 }
@@ -137,6 +169,10 @@ func (t *Tier) Serve(ctx context.Context) error {
 // Close lets go of everything but the mounts of trees that are held. The cache
 // and the repositories are closed after it.
 func (t *Tier) Close() {
+	t.mu.Lock()
+	t.cancel()
+	t.mu.Unlock()
+	t.work.Wait()
 	if err := t.store.close(); err != nil {
 		t.o.Log.Warn("objects mount not closed cleanly", "error", err)
 	}
@@ -145,11 +181,14 @@ func (t *Tier) Close() {
 
 // Acquire makes a tree of r ready and holds it until Release.
 func (t *Tier) Acquire(ctx context.Context, r *client.Repository, id imagemeta.TreeID) (Layers, error) {
+	t.waiting.Add(1)
+	defer t.waiting.Add(-1)
 	x := t.join(r, id)
 	if err := t.ready(ctx, r, x); err != nil {
 		t.Release(r, id)
 		return Layers{}, err
 	}
+	t.lead(ctx, x)
 	return Layers{
 		Lower:   []string{t.mountpoint(id)},
 		Data:    []string{t.o.Cache.Dir(), t.store.dir},
@@ -175,7 +214,7 @@ func (t *Tier) join(r *client.Repository, id imagemeta.TreeID) *tree {
 	defer t.mu.Unlock()
 	x := t.trees[id]
 	if x == nil {
-		x = &tree{id: id, users: map[*client.Repository]int{}, work: make(chan struct{}, 1), tables: map[*client.Repository]bool{}}
+		x = &tree{id: id, since: time.Now(), users: map[*client.Repository]int{}, work: make(chan struct{}, 1), tables: map[*client.Repository]bool{}}
 		t.trees[id] = x
 	}
 	x.users[r]++
@@ -197,7 +236,14 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
 		return err
 	}
 	// Table and image come at the same time.
-	table := sync.OnceValue(func() error { return t.use(ctx, r, x) })
+	cold := !t.o.Cache.Has(imageKey(x.id))
+	table := sync.OnceValue(func() error {
+		err := t.use(ctx, r, x)
+		if err == nil && cold {
+			t.begin(r, x)
+		}
+		return err
+	})
 	if x.adopt(t); x.mounted {
 		return table()
 	}
@@ -245,6 +291,9 @@ func (t *Tier) Release(r *client.Repository, id imagemeta.TreeID) {
 	if unused && x.tables[r] {
 		t.contents.Drop(r, id)
 		delete(x.tables, r)
+		t.background(func(context.Context) {
+			t.bound.prune(func(id object.ContentID) bool { return len(t.contents.Trees(id)) > 0 })
+		})
 	}
 	if gone && x.mounted {
 		t.unmount(x)

@@ -48,6 +48,10 @@ type host struct {
 	cache *cache.Cache
 	tier  *image.Tier
 	stop  func()
+
+	quota   int64                // of the cache
+	delay   time.Duration        // of filling; see fills
+	options func(*image.Options) // changes the tier's; may be nil
 }
 
 func newHost(t testing.TB) *host {
@@ -73,9 +77,13 @@ func newHost(t testing.TB) *host {
 func (h *host) start() {
 	h.t.Helper()
 	var err error
-	h.cache, err = cache.Open(h.dir, cache.Options{SyncInterval: -1})
+	h.cache, err = cache.Open(h.dir, cache.Options{SyncInterval: -1, Quota: h.quota})
 	check(h.t, err)
-	h.tier, err = image.Open(h.t.Context(), image.Options{Cache: h.cache, Retry: 10 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&h.log, nil))})
+	o := image.Options{Cache: h.cache, Retry: 10 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&h.log, nil))}
+	if h.options != nil {
+		h.options(&o)
+	}
+	h.tier, err = image.Open(h.t.Context(), o)
 	if err != nil {
 		h.cache.Close()
 		if errors.Is(err, image.ErrUnsupported) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bench.py ROOTFS.tar [GROUP...]: medians of interleaved runs beside a peer.
 
-Groups: publish, mount, walk, create, format. Each row names what the peer is.
+Groups: publish, mount, walk, create, format, image. Each row names what the peer is.
 Wall and CPU seconds are those of the whole process tree; a daemon's CPU is read
 from /proc.
 """
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-TAR, GROUPS = os.path.abspath(sys.argv[1]), set(sys.argv[2:]) or {"publish", "mount", "walk", "create", "format"}
+TAR, GROUPS = os.path.abspath(sys.argv[1]), set(sys.argv[2:]) or {"publish", "mount", "walk", "create", "format", "image"}
 BIN = os.path.abspath("bin")
 WALKS = int(os.environ.get("BENCH_WALKS", "200"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
@@ -293,11 +293,16 @@ def group_format():
     gobench("./publisher/gc", "Million", "1x")
 
 
+def group_image():
+    import image
+    image.group(globals())
+
+
 try:
     load = os.getloadavg()[0]
     print("%d rounds, %d processors, load average %.1f at the start%s" % (
         ROUNDS, os.cpu_count(), load, "; a busy machine: look at ratios and CPU only" if load > 1 else ""))
-    for name in ("publish", "mount", "walk", "create", "format"):
+    for name in ("publish", "mount", "walk", "create", "format", "image"):
         if name in GROUPS:
             globals()["group_" + name]()
 finally:

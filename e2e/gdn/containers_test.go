@@ -26,11 +26,11 @@ func tarOf(t *testing.T, name, text string) *bytes.Buffer {
 func TestContainers(t *testing.T) {
 	needGdn(t)
 	s := theSite(t)
-	for _, tier := range []string{"image", "tree"} {
-		c := s.cell(t, tier)
+	for _, way := range []struct{ tier, ids string }{{"image", "auto"}, {"tree", "kernel"}, {"tree", "daemon"}} {
+		c := s.cell(t, "--tier", way.tier, "--id-mapping", way.ids)
 		for _, uri := range []string{treeURI, imageURI, ""} {
 			for _, privileged := range []bool{false, true} {
-				name := fmt.Sprintf("%s tier, %s, privileged %v", tier, uri, privileged)
+				name := fmt.Sprintf("%s tier, ids by %s, %s, privileged %v", way.tier, way.ids, uri, privileged)
 				t.Run(name, func(t *testing.T) { c.live(t, uri, privileged) })
 			}
 		}
@@ -54,6 +54,7 @@ func (c *cell) live(t *testing.T, uri string, privileged bool) {
 		{"root", "stat -c %u:%g:%a /etc/passwd /bin/su | tr '\\n' ' '", "0:0:644 0:0:4755"},
 		{"root", "touch /etc/made && stat -c %u /etc/made", "0"},
 		{"root", "useradd -m -u 1000 vcap && stat -c %u:%g /home/vcap", "1000:1000"},
+		{"vcap", "/usr/bin/passwd -S | cut -d' ' -f1,2", "vcap L"}, // reads /etc/shadow, being root's
 		{"vcap", "id -u; cat /etc/shadow >/dev/null || echo refused", "1000\ncat: /etc/shadow: Permission denied\nrefused"},
 		{"vcap", "echo mine > ~/file && cat ~/file", "mine"},
 		{"root", "rm /etc/debian_version && ls /etc/debian_version 2>&1 | grep -c 'No such'", "1"},
@@ -130,7 +131,7 @@ func (c *cell) bulk(t *testing.T, handle string, want struct{ TotalBytesUsed, Ex
 
 func TestDiskLimit(t *testing.T) {
 	needGdn(t)
-	c := theSite(t).cell(t, "auto")
+	c := theSite(t).cell(t)
 	must(t, c.create(t.Context(), container{Handle: "size"}))
 	stat := c.metrics(t, "size").DiskStat
 	size := stat.TotalBytesUsed - stat.ExclusiveBytesUsed
@@ -171,7 +172,7 @@ func TestDiskLimit(t *testing.T) {
 // measure and destroy them.
 func TestRestart(t *testing.T) {
 	needGdn(t)
-	c := theSite(t).cell(t, "auto")
+	c := theSite(t).cell(t)
 	c.two()
 	c.gdn.End()
 	c.start()
@@ -190,7 +191,7 @@ func TestRestart(t *testing.T) {
 // them when it starts.
 func TestKilled(t *testing.T) {
 	needGdn(t)
-	c := theSite(t).cell(t, "auto")
+	c := theSite(t).cell(t)
 	c.two()
 	c.gdn.Kill()
 	c.start()
@@ -213,7 +214,7 @@ func (c *cell) two() {
 
 func TestCreateFails(t *testing.T) {
 	needGdn(t)
-	c := theSite(t).cell(t, "auto")
+	c := theSite(t).cell(t)
 	for uri, says := range map[string]string{
 		"cvmfs://stacks/rootfs/other":     "cvmfs://" + repository + "/rootfs/other",
 		"docker:///test/other":            "rootstock publish image",
@@ -232,7 +233,7 @@ func TestCreateFails(t *testing.T) {
 
 func TestManyContainers(t *testing.T) {
 	needGdn(t)
-	c := theSite(t).cell(t, "auto")
+	c := theSite(t).cell(t)
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {

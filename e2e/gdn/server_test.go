@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -115,8 +116,8 @@ type cell struct {
 	log   string
 }
 
-// cell starts a cell whose containers get the given tier.
-func (s *site) cell(t *testing.T, tier string) *cell {
+// cell starts a cell. Flags go before what the environment says (rig.Ways).
+func (s *site) cell(t *testing.T, flags ...string) *cell {
 	t.Helper()
 	dir := t.TempDir()
 	for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
@@ -124,8 +125,11 @@ func (s *site) cell(t *testing.T, tier string) *cell {
 	}
 	c := &cell{t: t, dir: dir, store: dir + "/store", log: dir + "/gdn.log", garden: newGarden(dir + "/garden.sock")}
 	must(t, os.Mkdir(dir+"/mnt", 0o755))
-	daemon := rig.Start(t, exec.Command(programs.dir+"/rootstock-cell", "mount", "--tier", tier, "--url", rig.Serve(t, s.store),
-		"--name", repository, "--key", s.keys+"/"+repository+".pub", "--cache", dir+"/cache", "--socket", dir+"/cell.sock", dir+"/mnt"))
+	daemon := rig.Start(t, exec.Command(programs.dir+"/rootstock-cell", slices.Concat([]string{
+		"mount", "--url", rig.Serve(t, s.store),
+		"--name", repository, "--key", s.keys + "/" + repository + ".pub", "--cache", dir + "/cache", "--socket", dir + "/cell.sock",
+	},
+		rig.Ways(), flags, []string{dir + "/mnt"})...))
 	daemon.Until("mounting", func() bool { return strings.Contains(daemon.Said(), "mounted ") })
 	for name, mapping := range map[string][]overlay.IDRange{"privileged": nil, "unprivileged": guardian} {
 		text, err := json.Marshal(map[string]any{

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rootstock-cf/rootstock/imagemeta/profile"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher"
@@ -32,6 +33,8 @@ type Stratum struct {
 
 	t        testing.TB
 	p        *publisher.Publisher
+	st       store.Store
+	files    http.Handler
 	master   *rsa.PrivateKey
 	requests atomic.Int64
 	fault    atomic.Pointer[http.HandlerFunc]
@@ -58,17 +61,17 @@ func New(t testing.TB, name string) *Stratum {
 	check(t, err)
 	o := publisher.Options{Store: st, Keys: k.keys, TempDir: t.TempDir()}
 	check(t, publisher.Init(t.Context(), o, publisher.Settings{Compression: object.Zstd, Algorithm: object.SHAKE128}, k.master))
-	s := &Stratum{Name: name, t: t, master: k.master}
+	s := &Stratum{Name: name, t: t, st: st, master: k.master}
 	s.p, err = publisher.Open(t.Context(), o)
 	check(t, err)
-	files := serve.Handler(map[string]store.Getter{name: st}, nil)
+	s.files = serve.Handler(map[string]store.Getter{name: st}, nil)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		if h := s.fault.Load(); h != nil {
 			(*h)(w, r)
 			return
 		}
-		files.ServeHTTP(w, r)
+		s.Serve(w, r)
 	}))
 	t.Cleanup(server.Close)
 	s.URL = server.URL + "/cvmfs/" + name
@@ -88,6 +91,36 @@ func (s *Stratum) Fault(h http.HandlerFunc) {
 		return
 	}
 	s.fault.Store(&h)
+}
+
+// Serve answers a request as if there were no fault.
+func (s *Stratum) Serve(w http.ResponseWriter, r *http.Request) { s.files.ServeHTTP(w, r) }
+
+// Except is a fault of one object, named by its path in the store.
+func (s *Stratum) Except(object string, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, object) {
+			h(w, r)
+			return
+		}
+		s.Serve(w, r)
+	}
+}
+
+// Object is the path in the store of the object that a file in one piece is
+// stored as.
+func (s *Stratum) Object(path string) string {
+	s.t.Helper()
+	x, err := publisher.Explain(s.t.Context(), s.st, s.t.TempDir(), path)
+	check(s.t, err)
+	return object.Path(x.Entry.Hash, object.Bulk)
+}
+
+// Profiles publishes startup profiles.
+func (s *Stratum) Profiles(all ...profile.Document) {
+	s.t.Helper()
+	_, err := s.p.PublishProfiles(s.t.Context(), all, profile.MaxPacked)
+	check(s.t, err)
 }
 
 // Rootfs publishes the tar file at path as rootfs/name@version.

@@ -33,6 +33,9 @@ type Tree struct {
 	ID        string
 	Versions  []Version
 	Inventory *inventory.Inventory // nil if none was noted
+	// Droplet says that it is no published tree but what was put on top of
+	// one in a container: ID is its digest, and it has no versions.
+	Droplet bool
 }
 
 // Hit is a package in question.
@@ -81,12 +84,17 @@ type Report struct {
 	Findings []Finding
 	// NotNoted are trees without an inventory.
 	NotNoted []*Tree
+	// NotRead are droplets of which no cell says what they consist of. They
+	// stand against the report if it was asked for what droplets may have.
+	NotRead []*Tree
 	// Silent are cells that did not answer, or not for all repositories.
 	Silent []fleet.Cell
 	// Strangers are containers on trees that are not among those given.
 	Strangers []Running
 	Cells     int // that answered
 	Running   int // containers on them
+
+	asksDroplets bool
 }
 
 // Affected reports whether a tree is affected.
@@ -96,18 +104,22 @@ func (r *Report) Affected() bool {
 
 // Complete reports whether nothing stands against believing the report.
 func (r *Report) Complete() bool {
-	return len(r.NotNoted) == 0 && len(r.Silent) == 0 && len(r.Strangers) == 0 &&
+	return len(r.NotNoted) == 0 && (len(r.NotRead) == 0 || !r.asksDroplets) && len(r.Silent) == 0 && len(r.Strangers) == 0 &&
 		!slices.ContainsFunc(r.Findings, func(f Finding) bool { return len(f.Unknown) > 0 || len(f.Gaps) > 0 })
 }
 
 // Run answers the advisories for these trees and cells.
 func Run(advisories []Advisory, trees []Tree, cells []fleet.Cell) *Report {
-	r := &Report{}
+	r := &Report{asksDroplets: inDroplets(advisories)}
 	byTree := r.join(trees, cells)
 	x := newIndex(advisories)
 	found := make([][]Finding, len(advisories)) // per advisory
 	for i := range trees {
 		t := &trees[i]
+		if t.Inventory == nil && t.Droplet {
+			r.NotRead = append(r.NotRead, t)
+			continue
+		}
 		if t.Inventory == nil {
 			r.NotNoted = append(r.NotNoted, t)
 			continue
@@ -127,7 +139,22 @@ func Run(advisories []Advisory, trees []Tree, cells []fleet.Cell) *Report {
 	return r
 }
 
-// join files containers under their trees.
+// inDroplets reports whether an advisory speaks of what may be in droplets:
+// distributions' packages are not.
+func inDroplets(advisories []Advisory) bool {
+	for i := range advisories {
+		for _, a := range advisories[i].Affected {
+			switch a.Ecosystem {
+			case inventory.Deb, inventory.APK, inventory.RPM:
+			default:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// join files containers under their trees and droplets.
 func (r *Report) join(trees []Tree, cells []fleet.Cell) map[string][]Running {
 	known := make(map[string]bool, len(trees))
 	for i := range trees {
@@ -145,6 +172,9 @@ func (r *Report) join(trees []Tree, cells []fleet.Cell) map[string][]Running {
 		r.Running += len(c.Containers)
 		for _, container := range c.Containers {
 			one := Running{c.Name, container}
+			if container.Droplet != "" {
+				by[container.Droplet] = append(by[container.Droplet], one)
+			}
 			if known[container.Tree] {
 				by[container.Tree] = append(by[container.Tree], one)
 			} else {

@@ -30,7 +30,7 @@ func (r *Report) AskOpened(ctx context.Context, cells []fleet.Cell, o Openings) 
 	// Tree by tree: reading what a tree consists of is the dear part.
 	order := make([]*Finding, 0, len(r.Findings))
 	for i := range r.Findings {
-		if f := &r.Findings[i]; f.Affected() && len(f.Containers) > 0 {
+		if f := &r.Findings[i]; f.Affected() && len(f.Containers) > 0 && !f.Tree.Droplet {
 			order = append(order, f)
 		}
 	}

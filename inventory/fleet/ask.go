@@ -22,6 +22,8 @@ import (
 const (
 	ContainersRoute = "/containers"
 	OpenedRoute     = "/opened"
+	DropletRoute    = "/droplet" // its query is DigestKey=DIGEST
+	DigestKey       = "digest"
 )
 
 // atOnce bounds the cells that are asked at the same time.

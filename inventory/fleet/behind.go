@@ -25,14 +25,16 @@ type Outdated struct {
 }
 
 // Behind returns the containers of ref's name that do not stand on the tree ref
-// leads to, and where it leads, in each repository that has the name: all, if
-// ref names none. The error wraps [ErrNoLead] if containers on that name run,
+// leads to on their cell, and where it leads, in each repository that has the
+// name: all, if ref names none. While a version is rolled out a channel leads to
+// two. The error wraps [ErrNoLead] if containers on that name run,
 // and no cell knows the channel.
 func Behind(cells []Cell, ref reference.Reference) ([]Outdated, []Lead, error) {
 	leads := LeadsOf(cells)
 	var all []Outdated
-	to := map[string]Lead{}
+	to := map[Lead]bool{}
 	for i := range cells {
+		leads := leads.Of(&cells[i])
 		for _, one := range cells[i].Containers {
 			at := one.Ref.Repository
 			if one.Ref.Kind != ref.Kind || one.Ref.Name != ref.Name || ref.Repository != "" && ref.Repository != at {
@@ -44,17 +46,19 @@ func Behind(cells []Cell, ref reference.Reference) ([]Outdated, []Lead, error) {
 			if !ok || lead.Gone {
 				return nil, nil, fmt.Errorf("%s: %w", want, ErrNoLead)
 			}
-			to[at] = lead
-			if one.Tree != lead.Tree {
+			to[Lead{Ref: want, Version: lead.Version, Tree: lead.Tree}] = true
+			if lead.leaves(one.Tree) {
 				all = append(all, Outdated{Cell: cells[i].Name, Container: one, Follows: one.Ref == want})
 			}
 		}
 	}
 	var known []Lead
-	for _, l := range to {
+	for l := range to {
 		known = append(known, l)
 	}
-	slices.SortFunc(known, func(a, b Lead) int { return strings.Compare(a.Ref.String(), b.Ref.String()) })
+	slices.SortFunc(known, func(a, b Lead) int {
+		return cmp.Or(strings.Compare(a.Ref.String(), b.Ref.String()), strings.Compare(a.Version, b.Version))
+	})
 	return all, known, nil
 }
 

@@ -61,6 +61,11 @@ type Lead struct {
 	Revision uint64              `json:"revision"`
 	// Gone says that nothing is published under the reference any more.
 	Gone bool `json:"gone,omitempty"`
+	// While a channel's version is rolled out, cells differ. Ring is the ring
+	// that the cell is in, empty for none, and Other the tree that cells on
+	// the other side get.
+	Ring  string `json:"ring,omitempty"`
+	Other string `json:"other_tree,omitempty"`
 }
 
 // Missing is a repository of a cell whose containers the cell cannot tell.
@@ -71,8 +76,11 @@ type Missing struct {
 
 // Document is what a cell says of itself.
 type Document struct {
-	Cell  string    `json:"cell"`
-	Taken time.Time `json:"taken"` // by the cell's clock
+	Cell string `json:"cell"`
+	// ID and Labels are what the cell decides by which rings it is in.
+	ID     string            `json:"id,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Taken  time.Time         `json:"taken"` // by the cell's clock
 	// Leads has every reference that a container was asked for by, and every
 	// channel of their names.
 	Leads   []Lead    `json:"leads"`
@@ -80,16 +88,34 @@ type Document struct {
 	// Garden is why containers may lack their apps.
 	Garden     string      `json:"garden_error,omitempty"`
 	Containers []Container `json:"containers"`
+	// Lives says how containers fared, by reference and tree.
+	Lives []Life `json:"lives,omitempty"`
+}
+
+// Life is how the containers of one reference fared on one tree since the cell's
+// daemon came up.
+type Life struct {
+	Ref  reference.Reference `json:"ref"` // with its repository
+	Tree string              `json:"tree"`
+	// Ended are containers that are gone, other than by draining the cell.
+	Ended int `json:"ended"`
+	// Seconds that containers ran, together, also of those that run.
+	Seconds int64 `json:"seconds"`
 }
 
 // Cell is one cell's answer. Err says why there is none.
 type Cell struct {
 	Name string
+	// ID and Labels decide which rings of a rollout it is in. Cells of
+	// releases before rings have no ID, and are in none.
+	ID     string
+	Labels map[string]string
 	// Source is what was asked.
 	Source     string
 	Containers []Container
 	Leads      []Lead
 	Missing    []Missing
+	Lives      []Life
 	Garden     string
 	// Asked is a time before which the answer was not made up: when the
 	// cell was asked, or when the file was written.
@@ -141,6 +167,6 @@ func parseOne(raw json.RawMessage, from string) (Cell, error) {
 		d.Cell = from
 	}
 	return Cell{
-		Name: d.Cell, Containers: d.Containers, Leads: d.Leads, Missing: d.Missing, Garden: d.Garden, Asked: d.Taken,
+		Name: d.Cell, ID: d.ID, Labels: d.Labels, Containers: d.Containers, Leads: d.Leads, Missing: d.Missing, Lives: d.Lives, Garden: d.Garden, Asked: d.Taken,
 	}, nil
 }

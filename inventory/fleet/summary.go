@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -61,12 +62,30 @@ func LeadsOf(cells []Cell) Leads {
 	return all
 }
 
+// Of is where references lead for one cell. While a version is rolled out cells
+// differ; then a cell's own word counts, if it shows the newest revision.
+func (l Leads) Of(c *Cell) Leads {
+	own := maps.Clone(l)
+	for _, lead := range c.Leads {
+		if lead.Revision >= l[lead.Ref].Revision {
+			lead.Other = ""
+			own[lead.Ref] = lead
+		}
+	}
+	return own
+}
+
 // Behind reports whether c would stand on another tree if it were made now. It
-// is false where that is not known, and where its version was taken away
-// without another in its place.
+// is false where that is not known, as for either side of a rollout, and where
+// its version was taken away without another in its place.
 func (l Leads) Behind(c *Container) bool {
 	lead, ok := l[c.Ref]
-	return ok && !lead.Gone && lead.Tree != c.Tree
+	return ok && !lead.Gone && lead.leaves(c.Tree)
+}
+
+// leaves reports whether a container on tree would get another one.
+func (l Lead) leaves(tree string) bool {
+	return l.Tree != tree && (l.Other == "" || l.Other != tree)
 }
 
 // Summarize counts who runs what.
@@ -135,6 +154,7 @@ func (c *Cell) Sum(leads Leads) (containers, behind int) {
 
 // count counts a cell's containers in the order in which they first come.
 func (c *Cell) count(leads Leads) []Count {
+	leads = leads.Of(c)
 	all := slices.Clone(c.counts)
 	at := map[Count]int{}
 	for i := range c.Containers {

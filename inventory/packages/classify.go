@@ -22,6 +22,8 @@ const (
 	ruby
 	java
 	goBinary
+	stagingInfo
+	depsConfig
 )
 
 // reader is a kind of file. limit bounds its size in bytes.
@@ -43,6 +45,8 @@ var readers = [...]reader{
 	ruby:         {inventory.Gem, 1 << 20, false, readRuby},
 	java:         {inventory.Maven, 64 << 20, false, readJava},
 	goBinary:     {inventory.Golang, 1 << 40, true, nil},
+	stagingInfo:  {inventory.Generic, 1 << 20, false, readStagingInfo},
+	depsConfig:   {inventory.Generic, 1 << 20, false, readDepsConfig},
 }
 
 // manifestPath is where a buildpack's manifest lies.
@@ -56,6 +60,7 @@ var exact = map[string]readerID{
 	"lib/apk/db/installed":     apkInstalled,
 	"usr/lib/apk/db/installed": apkInstalled,
 	manifestPath:               buildpack,
+	"staging_info.yml":         stagingInfo, // of a droplet
 
 	// No reader of rpm's databases in Go is kept up: the one there is was
 	// last released in 2024 and needs a second SQLite.
@@ -103,6 +108,8 @@ func classify(path string, mode uint32) readerID {
 		return java
 	case strings.HasPrefix(base, "receipt.cflinuxfs"):
 		return receipt
+	case base == "config.yml" && strings.HasPrefix(dir, "deps/") && strings.Count(dir, "/") == 1:
+		return depsConfig
 	case base == "receipt":
 		if _, parent := cutLast(dir); strings.HasPrefix(parent, "cflinuxfs") {
 			return receipt
@@ -113,6 +120,9 @@ func classify(path string, mode uint32) readerID {
 	}
 	return none
 }
+
+// Wanted reports whether a regular file of that name may say something.
+func Wanted(path string, mode uint32) bool { return classify(path, mode) != none }
 
 // inNodeModules reports whether dir is node_modules/NAME or
 // node_modules/@SCOPE/NAME.

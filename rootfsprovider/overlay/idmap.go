@@ -144,27 +144,57 @@ func sysRanges(ranges []IDRange) []syscall.SysProcIDMap {
 // shows as its root's belongs to the container's root. It returns
 // [ErrNoIDMap] where kernel or file system cannot.
 func MountMapped(source, target string, userns *os.File) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	tree, err := cloneMapped(source, userns)
 	if err != nil {
-		return mapError(source, "open_tree", err)
+		return err
 	}
 	defer unix.Close(tree) //nolint:errcheck // attached or gone
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
-		Attr_set:  unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_RDONLY,
-		Userns_fd: uint64(userns.Fd()),
-	}); err != nil {
-		return mapError(source, "mount_setattr", err)
-	}
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("map ids of %s: move_mount to %s: %w", source, target, err)
 	}
 	return nil
 }
 
+// CanMap returns nil if clones of the mount at source can have mapped ids, by
+// making one that is mounted nowhere, and an error that wraps [ErrNoIDMap] if
+// kernel or file system cannot.
+func CanMap(source string) error {
+	userns, err := UserNamespace(Mapping{UIDs: []IDRange{{0, 1, 1}}, GIDs: []IDRange{{0, 1, 1}}})
+	if err != nil {
+		return err
+	}
+	defer userns.Close() //nolint:errcheck // the mount has its own reference
+	tree, err := cloneMapped(source, userns)
+	if err != nil {
+		return err
+	}
+	if err := unix.Close(tree); err != nil {
+		return fmt.Errorf("map ids of %s: %w", source, err)
+	}
+	return nil
+}
+
+// cloneMapped returns a clone that is mounted nowhere and goes when it is
+// closed.
+func cloneMapped(source string, userns *os.File) (tree int, err error) {
+	tree, err = unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, mapError(source, "open_tree", err)
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+		Attr_set:  unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_RDONLY,
+		Userns_fd: uint64(userns.Fd()),
+	}); err != nil {
+		unix.Close(tree) //nolint:errcheck // the first error counts
+		return -1, mapError(source, "mount_setattr", err)
+	}
+	return tree, nil
+}
+
 func mapError(source, call string, err error) error {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("%s %w (%s: %w): unprivileged containers need idmapped mounts, which EROFS has since Linux 5.19 "+
-			"(the cell's image tier, from Linux 6.5) and FUSE since 6.12 (its tree tier); use a newer stemcell, or privileged containers", source, ErrNoIDMap, call, err)
+		return fmt.Errorf("%s %w (%s: %w): EROFS has idmapped mounts since Linux 5.19 (the cell's image tier, from Linux 6.5) "+
+			"and FUSE since 6.12 (its tree tier); set rootstock-cell's id_mapping to auto, and let it be of the plugin's release", source, ErrNoIDMap, call, err)
 	}
 	return fmt.Errorf("map ids of %s: %s: %w", source, call, err)
 }

@@ -124,6 +124,12 @@ func TestMountMappedRefused(t *testing.T) {
 		t.Errorf("procfs: %v", err)
 		unmount(t, target)
 	}
+	if err := overlay.CanMap("/proc"); !errors.Is(err, overlay.ErrNoIDMap) {
+		t.Errorf("procfs can be mapped: %v", err)
+	}
+	if err := overlay.CanMap(target); err != nil {
+		t.Errorf("%s cannot be mapped: %v", target, err)
+	}
 }
 
 func TestUserNamespaceLeavesNoProcess(t *testing.T) {

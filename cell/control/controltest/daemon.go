@@ -26,10 +26,13 @@ type Daemon struct {
 	pins  map[string]control.Container
 	// droplets has what was said of them by handle.
 	droplets map[string]string
-	stop     func()
-	wished   []control.WishRequest
-	asked    []control.PullRequest
-	allow    func(control.PullRequest) error
+	// mapped has the layers with mapped ids by reference.
+	mapped map[string][]string
+	old    bool
+	stop   func()
+	wished []control.WishRequest
+	asked  []control.PullRequest
+	allow  func(control.PullRequest) error
 }
 
 var (
@@ -98,6 +101,12 @@ func (d *Daemon) Lower(_ context.Context, r control.LowerRequest) (control.Lower
 	if !ok {
 		return control.Lower{}, fmt.Errorf("%w: nothing is published under this name", control.ErrNotFound)
 	}
+	if d.old && len(r.UIDMaps) > 0 {
+		return control.Lower{}, fmt.Errorf("%w: unknown field uid_maps", control.ErrInvalid)
+	}
+	if len(r.UIDMaps) > 0 || len(r.GIDMaps) > 0 {
+		l.Mapped = d.mapped[r.Ref.String()]
+	}
 	d.droplets[r.Handle] = r.Droplet
 	d.pins[r.Handle] = control.Container{
 		Handle: r.Handle, Ref: r.Ref, Tree: l.Tree, Version: l.Version, Since: time.Now().UTC(),
@@ -118,6 +127,23 @@ func (d *Daemon) Add(trees map[string]control.Lower) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	maps.Copy(d.trees, trees)
+}
+
+// Map makes layers those of a tree for containers that have a user namespace.
+func (d *Daemon) Map(ref string, layers ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mapped == nil {
+		d.mapped = map[string][]string{}
+	}
+	d.mapped[ref] = layers
+}
+
+// Age makes the daemon one that knows of no user namespaces.
+func (d *Daemon) Age() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.old = true
 }
 
 // Allow makes f the registries' answer; without it, they deny everything.

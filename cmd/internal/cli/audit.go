@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/rootstock-cf/rootstock/inventory"
 	"github.com/rootstock-cf/rootstock/inventory/audit"
 	"github.com/rootstock-cf/rootstock/inventory/files"
+	"github.com/rootstock-cf/rootstock/inventory/fleet"
 	"github.com/rootstock-cf/rootstock/object"
 	"github.com/rootstock-cf/rootstock/publisher"
 )
@@ -73,12 +75,14 @@ func (f *auditFlags) run(cmd *cobra.Command, queries []string) error {
 		return err
 	}
 	cells := asker.Ask(cmd.Context(), f.cells)
+	published := len(trees)
+	trees = append(trees, runningDroplets(cmd.Context(), asker, cells)...)
 	r := audit.Run(advisories, trees, cells)
 	of := treeFiles{reader: reader}
 	if err := r.AskOpened(cmd.Context(), cells, audit.Openings{Files: of.affected, Ask: asker.Opened}); err != nil {
 		return err
 	}
-	p := auditPrinter{cmd.OutOrStdout(), r, len(trees), skipped}
+	p := auditPrinter{cmd.OutOrStdout(), r, published, len(trees) - published, skipped}
 	if f.json {
 		err = p.json()
 	} else {
@@ -168,6 +172,10 @@ func publishedTrees(ctx context.Context, r *publisher.Reader) ([]audit.Tree, err
 	for _, c := range channels {
 		at := c.Reference.WithVersion(c.Version).String()
 		leads[at] = append(leads[at], c.Reference.String())
+		if c.Rollout != nil {
+			at := c.Reference.WithVersion(c.Rollout.Version).String()
+			leads[at] = append(leads[at], c.Reference.String()+" (rolled out)")
+		}
 	}
 	var trees []audit.Tree
 	known := map[string]int{}
@@ -187,6 +195,15 @@ func publishedTrees(ctx context.Context, r *publisher.Reader) ([]audit.Tree, err
 		})
 	}
 	return trees, nil
+}
+
+// runningDroplets asks the cells what the droplets consist of that they run.
+func runningDroplets(ctx context.Context, asker *fleet.Asker, cells []fleet.Cell) (all []audit.Tree) {
+	known := asker.Droplets(ctx, cells)
+	for _, digest := range slices.Sorted(maps.Keys(known)) {
+		all = append(all, audit.Tree{ID: digest, Inventory: known[digest], Droplet: true})
+	}
+	return all
 }
 
 // noted is a tree's inventory, nil if it has none.

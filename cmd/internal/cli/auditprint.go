@@ -22,6 +22,7 @@ type (
 		Aliases     []string        `json:"aliases,omitempty"`
 		Affected    bool            `json:"affected"` // otherwise not known to be clean
 		Tree        string          `json:"tree"`
+		Droplet     bool            `json:"droplet,omitempty"` // tree is a droplet's digest
 		Versions    []string        `json:"versions"`
 		Channels    []string        `json:"channels"`
 		Packages    []packageLine   `json:"packages"`
@@ -62,6 +63,10 @@ type (
 		Tree        string   `json:"tree"`
 		Versions    []string `json:"versions"`
 	}
+	notReadLine struct {
+		MessageType string `json:"message_type"` // "droplet_not_read"
+		Droplet     string `json:"droplet"`
+	}
 	silentLine struct {
 		MessageType string `json:"message_type"` // "unreachable_cell"
 		Cell        string `json:"cell"`
@@ -79,6 +84,9 @@ type (
 		Trees              int    `json:"trees"`
 		TreesAffected      int    `json:"trees_affected"`
 		TreesNotNoted      int    `json:"trees_not_noted"`
+		Droplets           int    `json:"droplets"`
+		DropletsAffected   int    `json:"droplets_affected"`
+		DropletsNotRead    int    `json:"droplets_not_read"`
 		Cells              int    `json:"cells"`
 		CellsAffected      int    `json:"cells_affected"`
 		CellsUnreachable   int    `json:"cells_unreachable"`
@@ -91,31 +99,36 @@ type (
 
 // auditPrinter writes a report.
 type auditPrinter struct {
-	w       io.Writer
-	r       *audit.Report
-	trees   int
-	skipped int
+	w     io.Writer
+	r     *audit.Report
+	trees int
+	// droplets that cells run
+	droplets int
+	skipped  int
 }
 
 func (p *auditPrinter) summary() auditSummary {
 	s := auditSummary{
 		MessageType: "summary", Affected: p.r.Affected(), Complete: p.r.Complete(),
-		Trees: p.trees, TreesNotNoted: len(p.r.NotNoted), Cells: p.r.Cells, CellsUnreachable: len(p.r.Silent),
+		Trees: p.trees, TreesNotNoted: len(p.r.NotNoted), Droplets: p.droplets, DropletsNotRead: len(p.r.NotRead), Cells: p.r.Cells, CellsUnreachable: len(p.r.Silent),
 		Containers: p.r.Running, ContainersUnknown: len(p.r.Strangers), AdvisoriesSkipped: p.skipped,
 	}
-	trees, cells := map[string]bool{}, map[string]bool{}
+	trees, cells, containers := map[string]bool{}, map[string]bool{}, map[[2]string]bool{}
 	for i := range p.r.Findings {
 		f := &p.r.Findings[i]
 		if !f.Affected() || trees[f.Tree.ID] {
 			continue
 		}
 		trees[f.Tree.ID] = true
-		s.ContainersAffected += len(f.Containers)
+		if f.Tree.Droplet {
+			s.DropletsAffected++
+		}
 		for _, c := range f.Containers {
 			cells[c.Cell] = true
+			containers[[2]string{c.Cell, c.Handle}] = true
 		}
 	}
-	s.TreesAffected, s.CellsAffected = len(trees), len(cells)
+	s.TreesAffected, s.CellsAffected, s.ContainersAffected = len(trees)-s.DropletsAffected, len(cells), len(containers)
 	return s
 }
 
@@ -126,6 +139,9 @@ func (p *auditPrinter) json() error {
 	}
 	for _, t := range p.r.NotNoted {
 		lines = append(lines, notNotedLine{"not_noted", t.ID, names(t)})
+	}
+	for _, t := range p.r.NotRead {
+		lines = append(lines, notReadLine{"droplet_not_read", t.ID})
 	}
 	for _, c := range p.r.Silent {
 		lines = append(lines, silentLine{"unreachable_cell", c.Name, c.Err.Error()})
@@ -143,7 +159,7 @@ func (p *auditPrinter) json() error {
 
 func findingOf(f *audit.Finding) auditFindingLine {
 	l := auditFindingLine{
-		MessageType: "finding", Advisory: f.Advisory.ID, Aliases: f.Advisory.Aliases, Affected: f.Affected(), Tree: f.Tree.ID,
+		MessageType: "finding", Advisory: f.Advisory.ID, Aliases: f.Advisory.Aliases, Affected: f.Affected(), Tree: f.Tree.ID, Droplet: f.Tree.Droplet,
 		Versions: names(f.Tree), Channels: channelsOf(f.Tree),
 		Packages: packagesOf(f.Hits), Unknown: packagesOf(f.Unknown), NotRead: append([]inventory.Gap{}, f.Gaps...),
 		Clean: []cleanLine{}, Containers: []containerLine{}, Opened: []openedLine{},
@@ -186,6 +202,14 @@ func names(t *audit.Tree) []string {
 	return all
 }
 
+// called is what people know a tree or droplet by.
+func called(t *audit.Tree) string {
+	if t.Droplet {
+		return "droplet " + shown(t.ID)
+	}
+	return cmp.Or(strings.Join(names(t), ", "), t.ID)
+}
+
 func channelsOf(t *audit.Tree) []string {
 	all := []string{}
 	for _, v := range t.Versions {
@@ -206,17 +230,20 @@ func (p *auditPrinter) text() error {
 	for i := range p.r.Findings {
 		f := &p.r.Findings[i]
 		for _, h := range f.Unknown {
-			fmt.Fprintf(p.w, "cannot tell: %s: %s %s: %s\n", cmp.Or(strings.Join(names(f.Tree), ", "), f.Tree.ID), shown(h.Name), shown(h.Version), shown(h.Reason))
+			fmt.Fprintf(p.w, "cannot tell: %s: %s %s: %s\n", called(f.Tree), shown(h.Name), shown(h.Version), shown(h.Reason))
 		}
 		if !unread[f.Tree.ID] && len(f.Gaps) > 0 {
 			unread[f.Tree.ID] = true
 			for _, g := range f.Gaps {
-				fmt.Fprintf(p.w, "not read: %s: %s: %s\n", strings.Join(names(f.Tree), ", "), shown(g.Path), shown(g.Reason))
+				fmt.Fprintf(p.w, "not read: %s: %s: %s\n", called(f.Tree), shown(g.Path), shown(g.Reason))
 			}
 		}
 	}
 	for _, t := range p.r.NotNoted {
 		fmt.Fprintf(p.w, "no bill of materials: %s; rootstock sbom --backfill makes it\n", strings.Join(names(t), ", "))
+	}
+	if n := len(p.r.NotRead); n > 0 {
+		fmt.Fprintf(p.w, "%d droplets were not read: no cell says what they consist of\n", n)
 	}
 	for _, c := range p.r.Silent {
 		fmt.Fprintf(p.w, "cell %s did not answer: %s\n", shown(c.Name), shown(c.Err.Error()))
@@ -228,6 +255,9 @@ func (p *auditPrinter) text() error {
 	fmt.Fprintf(p.w, "%d of %d trees affected", s.TreesAffected, s.Trees)
 	if s.TreesNotNoted > 0 {
 		fmt.Fprintf(p.w, ", %d without a bill of materials", s.TreesNotNoted)
+	}
+	if s.Droplets > 0 {
+		fmt.Fprintf(p.w, ", %d of %d droplets", s.DropletsAffected, s.Droplets)
 	}
 	if s.Cells+s.CellsUnreachable > 0 {
 		fmt.Fprintf(p.w, "; %d of %d containers on %d of %d cells affected", s.ContainersAffected, s.Containers, s.CellsAffected, s.Cells)
@@ -243,7 +273,11 @@ func (p *auditPrinter) text() error {
 }
 
 func (p *auditPrinter) finding(f *audit.Finding) {
-	fmt.Fprintf(p.w, "%s  (tree %.12s)\n", strings.Join(names(f.Tree), ", "), f.Tree.ID)
+	if f.Tree.Droplet {
+		fmt.Fprintf(p.w, "%s\n", called(f.Tree))
+	} else {
+		fmt.Fprintf(p.w, "%s  (tree %.12s)\n", strings.Join(names(f.Tree), ", "), f.Tree.ID)
+	}
 	fmt.Fprintf(p.w, "  affected by %s\n", shown(f.Advisory.ID))
 	if channels := channelsOf(f.Tree); len(channels) > 0 {
 		fmt.Fprintf(p.w, "  channels    %s\n", strings.Join(channels, ", "))
@@ -288,6 +322,9 @@ func (p *auditPrinter) finding(f *audit.Finding) {
 	}
 	for _, app := range appsOf(f.Containers) {
 		fmt.Fprintf(p.w, "  app         %s\n", app)
+	}
+	if f.Tree.Droplet {
+		return // it is the heading
 	}
 	for _, d := range dropletsOf(f.Containers) {
 		fmt.Fprintf(p.w, "  droplet     %s\n", shown(d))

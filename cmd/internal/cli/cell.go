@@ -46,6 +46,7 @@ func NewCell() *cobra.Command {
 		newDrain(),
 		newReport(),
 		newDiskFree(),
+		newProfiles(),
 		newFetchLayer(),
 	)
 	return cmd

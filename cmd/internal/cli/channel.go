@@ -9,8 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rootstock-cf/rootstock/inventory/fleet"
 	"github.com/rootstock-cf/rootstock/publisher"
 	"github.com/rootstock-cf/rootstock/reference"
+	"github.com/rootstock-cf/rootstock/reference/rollout"
 )
 
 // channelLine is a line of `rootstock channel status --json`.
@@ -23,6 +25,9 @@ type channelLine struct {
 	Tree        string                   `json:"tree"`
 	Since       time.Time                `json:"since"`
 	Previous    []publisher.ChannelEntry `json:"previous"`
+	Rollout     *rollout.State           `json:"rollout,omitempty"`
+	Progress    *fleet.Progress          `json:"progress,omitempty"` // with --cells
+	Stop        string                   `json:"stop,omitempty"`     // the condition that holds
 }
 
 // moveLine is what moving a channel prints with --json.
@@ -36,6 +41,7 @@ type moveLine struct {
 	Tree        string         `json:"tree"`
 	Revision    uint64         `json:"revision"`
 	Unchanged   bool           `json:"unchanged"`
+	Rollout     *rollout.State `json:"rollout,omitempty"`
 }
 
 func newChannel() *cobra.Command {
@@ -49,19 +55,6 @@ func newChannel() *cobra.Command {
 	}
 	cmd.AddCommand(newChannelSet(), newChannelRollback(), newChannelRemove(), newChannelStatus())
 	return cmd
-}
-
-func newChannelSet() *cobra.Command {
-	return channelMover(&cobra.Command{
-		Use:   "set KIND/NAME CHANNEL VERSION",
-		Short: "Point a channel to a version, in one new revision",
-		Args:  exactArgs("KIND/NAME", "CHANNEL", "VERSION"),
-	}, func(cmd *cobra.Command, p *publisher.Publisher, ref reference.Reference, args []string) (*publisher.ChannelChange, error) {
-		if err := ref.WithVersion(args[2]).Validate(); err != nil {
-			return nil, misuse(cmd, "%w", err)
-		}
-		return p.SetChannel(cmd.Context(), ref, args[2])
-	})
 }
 
 func newChannelRollback() *cobra.Command {
@@ -103,21 +96,7 @@ func channelMover(cmd *cobra.Command,
 		if err != nil {
 			return err
 		}
-		out := cmd.OutOrStdout()
-		if asJSON {
-			return line(out, moveLine{"channel_moved", ref.Kind, ref.Name, ref.Channel, c.From, c.To, c.Tree, c.Revision, c.Unchanged})
-		}
-		switch {
-		case c.Unchanged:
-			fmt.Fprintf(out, "%s points to %s already: revision stays %d\n", ref, c.To, c.Revision)
-		case c.To == "":
-			fmt.Fprintf(out, "%s is gone in revision %d; it pointed to %s\n", ref, c.Revision, c.From)
-		case c.From == "":
-			fmt.Fprintf(out, "%s points to %s in revision %d\n", ref, c.To, c.Revision)
-		default:
-			fmt.Fprintf(out, "%s points to %s in revision %d; it pointed to %s\n", ref, c.To, c.Revision, c.From)
-		}
-		return nil
+		return printMove(cmd, ref, c, asJSON)
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
@@ -125,11 +104,35 @@ func channelMover(cmd *cobra.Command,
 	return cmd
 }
 
+// printMove says what became of a channel.
+func printMove(cmd *cobra.Command, ref reference.Reference, c *publisher.ChannelChange, asJSON bool) error {
+	out := cmd.OutOrStdout()
+	if asJSON {
+		return line(out, moveLine{"channel_moved", ref.Kind, ref.Name, ref.Channel, c.From, c.To, c.Tree, c.Revision, c.Unchanged, c.Rollout})
+	}
+	switch {
+	case c.Rollout != nil:
+		fmt.Fprintf(out, "%s points to %s in revision %d; %s\n", ref, c.To, c.Revision, rolloutText(c.Rollout))
+	case c.Unchanged:
+		fmt.Fprintf(out, "%s points to %s already: revision stays %d\n", ref, c.To, c.Revision)
+	case c.To == "":
+		fmt.Fprintf(out, "%s is gone in revision %d; it pointed to %s\n", ref, c.Revision, c.From)
+	case c.Was != nil && c.From == c.To:
+		fmt.Fprintf(out, "%s points to %s in revision %d, for all cells; the rollout of %s is over\n", ref, c.To, c.Revision, c.Was.Version)
+	case c.From == "":
+		fmt.Fprintf(out, "%s points to %s in revision %d\n", ref, c.To, c.Revision)
+	default:
+		fmt.Fprintf(out, "%s points to %s in revision %d; it pointed to %s\n", ref, c.To, c.Revision, c.From)
+	}
+	return nil
+}
+
 func newChannelStatus() *cobra.Command {
 	var f readFlags
+	var q cellQuery
 	cmd := &cobra.Command{
-		Use:   "status [KIND/NAME [CHANNEL]] --store STORE",
-		Short: "List channels, what they point to and pointed to before",
+		Use:   "status [KIND/NAME [CHANNEL]] --store STORE [--cells FILE|URL]...",
+		Short: "List channels, what they point to and pointed to before, and how far rollouts are",
 		Args:  cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			want := append(args, "", "")[:2]
@@ -153,17 +156,22 @@ func newChannelStatus() *cobra.Command {
 			if len(all) == 0 && len(args) > 0 {
 				return fmt.Errorf("no channel %s; rootstock channel status --store %s lists all", strings.Join(args, " "), f.store)
 			}
-			return printChannels(cmd, all, f.json)
+			known, err := q.ask(cmd, st)
+			if err != nil {
+				return err
+			}
+			return printChannels(cmd, all, known, f.json)
 		},
 	}
 	f.add(cmd.Flags())
+	q.add(cmd.Flags())
 	// The forms that change something take --keys; scripts may give it to all.
 	cmd.Flags().String("keys", "", "not needed")
 	required(cmd, "store")
 	return cmd
 }
 
-func printChannels(cmd *cobra.Command, all []publisher.Channel, asJSON bool) error {
+func printChannels(cmd *cobra.Command, all []publisher.Channel, known *answers, asJSON bool) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 	if !asJSON {
 		fmt.Fprintln(w, "CHANNEL\tVERSION\tTREE\tSINCE\tBEFORE")
@@ -172,7 +180,11 @@ func printChannels(cmd *cobra.Command, all []publisher.Channel, asJSON bool) err
 		r := c.Reference
 		if asJSON {
 			previous := append([]publisher.ChannelEntry{}, c.Previous...)
-			if err := line(cmd.OutOrStdout(), channelLine{"channel", r.Kind, r.Name, r.Channel, c.Version, c.Tree, c.Since, previous}); err != nil {
+			l := channelLine{"channel", r.Kind, r.Name, r.Channel, c.Version, c.Tree, c.Since, previous, c.Rollout, nil, ""}
+			if l.Progress = known.progress(&c); l.Progress != nil {
+				l.Stop = l.Progress.Stop(c.Rollout)
+			}
+			if err := line(cmd.OutOrStdout(), l); err != nil {
 				return fmt.Errorf("channel: %w", err)
 			}
 			continue
@@ -189,6 +201,14 @@ func printChannels(cmd *cobra.Command, all []publisher.Channel, asJSON bool) err
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("channel: %w", err)
+	}
+	if asJSON {
+		return nil
+	}
+	for i := range all {
+		if all[i].Rollout != nil {
+			printRollout(cmd.OutOrStdout(), &all[i], known.progress(&all[i]))
+		}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/config"
+	"github.com/rootstock-cf/rootstock/cell/image"
 	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/object"
@@ -27,6 +28,7 @@ type mountFlags struct {
 	ca         string
 	cert, priv string
 	bandwidth  string
+	fill       string
 	hedge      bool
 	requests   int
 	log        string
@@ -86,7 +88,10 @@ a stock CernVM-FS client, in the stock order; flags go before what they say.`,
 	cmd.Flags().BoolVar(&f.background, "background", false, "return once it is mounted and serve on in the background; logs go to the system's log unless --log")
 	cmd.Flags().StringVar(&f.log, "log", "", "write the log to this file, or to the system's log: syslog (default standard error)")
 	cmd.Flags().StringVar(&f.Tier, "tier", cell.TierAuto, "how containers are shown trees: auto, image (Linux 6.5) or tree")
-	cmd.Flags().StringVar(&f.RunDir, "run", "", "directory for the image tier's mounts (default mnt in the cache)")
+	cmd.Flags().StringVar(&f.IDMapping, "id-mapping", cell.IDsAuto, "who maps ids of the tree tier for unprivileged containers: auto, kernel (Linux 6.12) or daemon")
+	cmd.Flags().StringVar(&f.RunDir, "run", "", "directory for mounts that containers stand on (default mnt in the cache)")
+	cmd.Flags().StringVar(&f.fill, "fill", "", "bytes per second of what containers' trees lack that are fetched before anybody asks, such as 8MiB (default none)")
+	cmd.Flags().DurationVar(&f.FillDelay, "fill-delay", image.DefaultFillDelay, "how long after a tree came into use that begins")
 	cmd.Flags().StringVar(&f.Holder, "holder", "", "unix socket of rootstock-cell hold, which keeps the mounts when this process ends")
 	cmd.Flags().BoolVar(&f.NoResend, "no-resend", false, "answer what a dead predecessor had read from memory, as kernels before 6.9 need it")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log each request")
@@ -97,8 +102,17 @@ a stock CernVM-FS client, in the stock order; flags go before what they say.`,
 }
 
 func runMount(cmd *cobra.Command, f *mountFlags) error {
+	if f.fill != "" {
+		var err error
+		if f.FillRate, err = config.ParseSize(f.fill); err != nil {
+			return misuse(cmd, "--fill: %w", err)
+		}
+	}
 	if f.Tier != cell.TierAuto && f.Tier != cell.TierImage && f.Tier != cell.TierTree {
 		return misuse(cmd, "--tier %s: it is auto, image or tree", f.Tier)
+	}
+	if cell.CheckIDMapping(f.IDMapping) != nil {
+		return misuse(cmd, "--id-mapping %s: it is auto, kernel or daemon", f.IDMapping)
 	}
 	out, err := logTarget(f.log)
 	if err != nil {

@@ -35,6 +35,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newRecompress())
 	cmd.AddCommand(newReplicate())
 	cmd.AddCommand(newResume())
+	cmd.AddCommand(newProfile())
 	cmd.PersistentFlags().Var(environment(s3.ConfigVariable), "s3-config", "file of CVMFS_S3_* settings for s3:// stores; without, the AWS_* variables count")
 	return cmd
 }

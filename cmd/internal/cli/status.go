@@ -51,8 +51,12 @@ func printStatus(cmd *cobra.Command, raw []byte) error {
 		fmt.Fprintf(w, "holder\t%d\n", s.HolderPID)
 	}
 	fmt.Fprintf(w, "tier\t%s (%s)\n", s.Tier, s.TierReason)
+	fmt.Fprintf(w, "id mapping\tby the %s (%s)\n", s.IDMapping, s.MappingWhy)
 	if i := s.Images; i != nil {
 		fmt.Fprintf(w, "images\t%d trees, %d requests for contents that were not cached, %d failed\n", i.Trees, i.Requests, i.Failures)
+	}
+	if e := s.Exposure; e != nil {
+		fmt.Fprintf(w, "exposure\t%s of trees in use not cached, %d contents opened through the daemon\n", size(e.Bytes), e.Bound)
 	}
 	if s.Draining {
 		fmt.Fprintln(w, "draining\tno new containers are taken")

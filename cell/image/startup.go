@@ -1,0 +1,87 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rootstock-cf/rootstock/client"
+	"github.com/rootstock-cf/rootstock/object"
+)
+
+const (
+	// aheadAtOnce is how many contents of a profile are fetched at a time.
+	aheadAtOnce = 16
+	// startupLead is how long a tree that is ready otherwise waits for its
+	// startup pack. What is there before the container looks is read natively
+	// by it for good; what comes later it may have opened through us.
+	startupLead = 50 * time.Millisecond
+)
+
+// startup is what is done for a tree that this cell has never shown.
+type startup struct {
+	unpacked chan struct{} // closed once the pack is, or there is none
+}
+
+// begin fetches what containers on x opened elsewhere. x's work is held, and its
+// table is in use.
+func (t *Tier) begin(r *client.Repository, x *tree) {
+	s := &startup{unpacked: make(chan struct{})}
+	x.startup = s
+	t.background(func(ctx context.Context) {
+		var order []object.ContentID
+		err := t.contents.Startup(ctx, r, x.id, func(ids []object.ContentID) { order = ids })
+		close(s.unpacked)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) {
+			t.o.Log.Warn("startup pack not used", "tree", x.id.String(), "error", err)
+		}
+		t.fetchAhead(ctx, order)
+	})
+}
+
+// fetchAhead fetches contents in order. What fails is fetched when it is read,
+// and whoever reads it is told.
+func (t *Tier) fetchAhead(ctx context.Context, order []object.ContentID) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(aheadAtOnce)
+	for _, id := range order {
+		g.Go(func() error {
+			before := time.Now()
+			err := t.contents.Fetch(ctx, id, func(int64) error { return ctx.Err() })
+			if err != nil {
+				t.o.Log.Debug("content of a startup profile not fetched", "content", id.String(), "after", time.Since(before), "error", err)
+			}
+			return ctx.Err()
+		})
+	}
+	_ = g.Wait() // the context's
+}
+
+// lead waits for x's startup pack, for a moment at most.
+func (t *Tier) lead(ctx context.Context, x *tree) {
+	x.lock()
+	s := x.startup
+	x.unlock()
+	if s == nil {
+		return
+	}
+	timer := time.NewTimer(startupLead)
+	defer timer.Stop()
+	select {
+	case <-s.unpacked:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// background runs f until the tier is closed.
+func (t *Tier) background(f func(ctx context.Context)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() == nil {
+		t.work.Go(func() { f(t.ctx) })
+	}
+}
