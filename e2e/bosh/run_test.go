@@ -40,7 +40,8 @@ func TestDeployment(t *testing.T) {
 	// Where with-devices goes with cgroup v2.
 	t.Cleanup(func() { os.Remove("/sys/fs/cgroup/rootstock-cell") })
 	cellJob, gardenJob := cellJob(t), gardenJob()
-	merge(cellJob.properties, m{"refresh": "1s"})
+	// Nothing is fetched before a container asks: reads have to find it missing.
+	merge(cellJob.properties, m{"refresh": "1s", "fill": "0"})
 	merge(gardenJob.properties, m{"stacks": m{"hello": "cvmfs://" + repository + "/rootfs/hello"}})
 
 	// The server, and something to serve.
