@@ -49,6 +49,7 @@ type process struct {
 	} `yaml:"limits"`
 	Unsafe struct {
 		Privileged          bool     `yaml:"privileged"`
+		HostPidNamespace    bool     `yaml:"host_pid_namespace"`
 		UnrestrictedVolumes []volume `yaml:"unrestricted_volumes"`
 	} `yaml:"unsafe"`
 }
@@ -219,7 +220,7 @@ func (c container) spec() specs.Spec {
 		Version: "1.0.2",
 		Root:    &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{
-			Args: append([]string{c.p.Executable}, c.p.Args...), Env: c.environment(), Cwd: "/var/vcap/jobs/" + c.job,
+			Args: append([]string{tiniPath, "-w", "-s", "--", c.p.Executable}, c.p.Args...), Env: c.environment(), Cwd: "/var/vcap/jobs/" + c.job,
 			NoNewPrivileges: !c.p.Unsafe.Privileged, User: specs.User{UID: vcap, GID: vcap},
 		},
 		Mounts: []specs.Mount{
@@ -233,9 +234,12 @@ func (c container) spec() specs.Spec {
 			Resources: &specs.LinuxResources{}, RootfsPropagation: "private",
 			CgroupsPath: cgroup(c.id()),
 			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.IPCNamespace}, {Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.PIDNamespace},
+				{Type: specs.IPCNamespace}, {Type: specs.MountNamespace}, {Type: specs.UTSNamespace},
 			},
 		},
+	}
+	if !c.p.Unsafe.HostPidNamespace {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
 	}
 	bind := func(from, to string, options ...string) {
 		options = append(options, "rbind", "nodev")

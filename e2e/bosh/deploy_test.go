@@ -86,20 +86,32 @@ func logs(job string) (all string) {
 	return all
 }
 
-var monitLine = map[string]*regexp.Regexp{
-	"start": regexp.MustCompile(`start program "([^"]+)"`), "stop": regexp.MustCompile(`stop program "([^"]+)"`),
-}
+var monitEntry = regexp.MustCompile(`check process (\S+)\n(?s:.*?)start program "([^"]+)"(?s:.*?)stop program "([^"]+)"`)
 
-// monit runs what the job's monit file starts or stops its processes with.
-func monit(t *testing.T, job, what string) {
+// monit starts or stops processes with what the job's monit file says: all of
+// them in its order, or those that are named in that one. The real one has no
+// order.
+func monit(t *testing.T, job, what string, only ...string) {
 	t.Helper()
-	lines := monitLine[what].FindAllStringSubmatch(read(t, "/var/vcap/jobs/"+job+"/monit"), -1)
-	if len(lines) == 0 {
-		t.Fatalf("monit of %s has no %s program", job, what)
+	programs := map[string]string{}
+	var all []string
+	for _, e := range monitEntry.FindAllStringSubmatch(read(t, "/var/vcap/jobs/"+job+"/monit"), -1) {
+		all = append(all, e[1])
+		programs[e[1]] = map[string]string{"start": e[2], "stop": e[3]}[what]
 	}
-	for _, line := range lines {
-		if out, errs, err := bounded(t, monitLimit, strings.Fields(line[1])...); err != nil {
-			t.Fatalf("%s: %v\n%s%s%s", line[1], err, out, errs, logs(job))
+	if len(only) > 0 {
+		all = only
+	}
+	if len(all) == 0 {
+		t.Fatalf("monit of %s watches nothing", job)
+	}
+	for _, name := range all {
+		words := strings.Fields(programs[name])
+		if len(words) == 0 {
+			t.Fatalf("monit of %s has no %s program of %s", job, what, name)
+		}
+		if out, errs, err := bounded(t, monitLimit, words...); err != nil {
+			t.Fatalf("%v: %v\n%s%s%s", words, err, out, errs, logs(job))
 		}
 	}
 }
@@ -120,11 +132,23 @@ func deploy(t *testing.T, job *instance) {
 	}
 }
 
-// tini hands on to the program, as the one in bpm's package does.
+const tiniPath = "/var/vcap/packages/bpm/bin/tini"
+
+// tini is the first process of each container, as the one in bpm's package is:
+// the program is its child, and gets SIGTERM from it.
 const tini = `#!/bin/sh
 while [ "$1" != -- ]; do shift; done
 shift
-exec "$@"
+"$@" &
+child=$!
+trap 'kill -TERM $child' TERM
+wait $child
+code=$?
+while kill -0 $child 2>/dev/null; do
+	wait $child
+	code=$?
+done
+exit $code
 `
 
 // modestRunc is runc, but asks for no more than this machine may give: bpm's
@@ -154,10 +178,10 @@ func installBPM(t *testing.T) {
 	t.Helper()
 	program, err := os.Executable()
 	must(t, err)
+	write(t, tiniPath, tini, 0o755)
 	if real := os.Getenv("BPM_BIN"); real != "" {
 		t.Log("with the real bpm, ", real)
 		write(t, "/var/vcap/packages/bpm/bin/runc", modestRunc, 0o755)
-		write(t, "/var/vcap/packages/bpm/bin/tini", tini, 0o755)
 		program = "/var/vcap/packages/bpm/bin/bpm"
 		write(t, program, read(t, real), 0o755)
 	}
@@ -165,8 +189,8 @@ func installBPM(t *testing.T) {
 	must(t, os.Symlink(program, "/var/vcap/jobs/bpm/bin/bpm"))
 	must(t, os.MkdirAll("/var/vcap/store", 0o755))
 	t.Cleanup(func() {
-		for _, job := range []string{"rootstock-cell", "rootstock-stratum0"} {
-			exec.Command("/var/vcap/jobs/bpm/bin/bpm", "stop", job).Run()
+		for _, args := range [][]string{{"rootstock-cell"}, {"rootstock-cell", "-p", "rootstock-holder"}, {"rootstock-stratum0"}} {
+			exec.Command("/var/vcap/jobs/bpm/bin/bpm", append([]string{"stop"}, args...)...).Run()
 		}
 		for _, dir := range mounts(t, "/var/vcap/") {
 			// EINVAL: it has gone with the one it was shared with.

@@ -141,7 +141,7 @@ func full(t testing.TB) []*instance {
 	merge(s.properties, m{
 		"whitelist_days": 30, "store": "s3://bucket/prefix", "compression": "zlib", "port": 8443, "access_log": true,
 		"s3":  m{"endpoint": "https://s3.example.org:9000", "region": "eu-central-1", "access_key_id": "id", "secret_access_key": "se/cr+et"},
-		"tls": m{"certificate": key(t, "release").certificate, "private_key": key(t, "release").private}, "meta": m{"administrator": "Platform"},
+		"tls": mutual(t), "meta": m{"administrator": "Platform"},
 	})
 	c.link = s
 	merge(c.properties, m{
@@ -150,7 +150,8 @@ func full(t testing.TB) []*instance {
 			"public_keys": []string{key(t, "master").public, key(t, "release").public}, "proxies": "http://p:3128", "refresh": "1m", "tag": "v1",
 		}},
 		"proxies": "http://p:3128;DIRECT", "ca": key(t, "release").certificate, "cache": m{"quota": "7GB"}, "tier": "tree", "refresh": "9s",
-		"timeout": "3s", "grace": "72h", "scrub": "1MiB", "blacklist": "<rootfs.cf.internal 3", "metrics": m{"port": 9869},
+		"client": certificate(t, "cell"), "garden": "127.0.0.1:7777", "fleet": m{"port": 8444, "tls": certificate(t, "cell")},
+		"timeout": "3s", "grace": "72h", "scrub": "1MiB", "blacklist": "<rootfs.cf.internal 3", "metrics": m{"port": 9870},
 		"drain": m{"timeout": 3600}, "verbose": true,
 	})
 	merge(g.properties, m{
@@ -159,7 +160,7 @@ func full(t testing.TB) []*instance {
 		"repositories": m{"stacks": repository}, "image_repositories": []string{repository}, "public": []string{"docker.io/library"},
 		"registries": m{"registry.example.org": m{"plain_http": true}}, "trusted_certs": []string{key(t, "release").certificate, key(t, "release").certificate},
 		"droplets":   m{"certificate": key(t, "release").certificate, "private_key": key(t, "release").private, "ca": key(t, "release").certificate},
-		"buildpacks": m{"handles": "staging-.*", "mounts": m{"/tmp/bp": "cvmfs://stacks/buildpacks/ruby"}}, "fallback": false, "pool": 3, "log_level": "debug",
+		"buildpacks": m{"handles": "staging-.*", "mounts": m{"/tmp/bp": "cvmfs://stacks/buildpacks/ruby"}}, "wishes": "https://publisher.example.org/wishes", "fallback": false, "pool": 3, "log_level": "debug",
 	})
 	return []*instance{s, c, g}
 }
@@ -203,15 +204,27 @@ func accepted(t *testing.T, job, what, out string) {
 	t.Helper()
 	switch job {
 	case "rootstock-cell":
-		o, err := config.Load(out + "/config/cell.json")
+		// Where the files that it names are here.
+		there := strings.ReplaceAll(read(t, out+"/config/cell.json"), "/var/vcap/jobs/rootstock-cell", out)
+		write(t, out+"/config/here.json", there, 0o600)
+		o, err := config.Load(out + "/config/here.json")
 		must(t, err)
 		servers := map[string]string{"minimal": "http://127.0.0.1:8000/cvmfs/", "full": "https://127.0.0.1:8443/cvmfs/"}
 		last := o.Repositories[len(o.Repositories)-1]
 		if last.Name != repository || len(last.Keys) != 1 || last.Servers[0] != servers[what]+repository {
 			t.Errorf("of the link became %+v", last)
 		}
-		if what == "full" && (len(o.Repositories) != 2 || len(o.Repositories[0].Keys) != 2 || o.Quota != 7e9 || o.Metrics != "127.0.0.1:9869") {
+		if what == "full" && (len(o.Repositories) != 2 || len(o.Repositories[0].Keys) != 2 || o.Quota != 7e9 || o.Metrics != "127.0.0.1:9870") {
 			t.Errorf("%+v", o)
+		}
+		if o.Holder != "/var/vcap/data/rootstock-cell/holder.sock" || o.CellName != "cell/5a1a2ffe-0000-4000-8000-000000000000" || o.Garden == nil {
+			t.Errorf("holder %q, name %q, garden %v", o.Holder, o.CellName, o.Garden)
+		}
+		if fleet := map[string]string{"minimal": "", "full": "0.0.0.0:8444"}[what]; o.Fleet.Listen != fleet || (o.Fleet.TLS == nil) != (fleet == "") {
+			t.Errorf("fleet %+v", o.Fleet)
+		}
+		if shows := o.Repositories[0].Network.TLS; (what == "full") != (shows != nil && len(shows.Certificates) == 1) {
+			t.Errorf("to servers the %s cell shows %+v", what, shows)
 		}
 	case "rootstock-garden":
 		for kind, mapped := range map[string]bool{"privileged": false, "unprivileged": true} {
@@ -219,6 +232,9 @@ func accepted(t *testing.T, job, what, out string) {
 			must(t, err)
 			if (len(c.UIDMaps) == 2 && len(c.GIDMaps) == 2) != mapped {
 				t.Errorf("%s: %v %v", kind, c.UIDMaps, c.GIDMaps)
+			}
+			if (c.Wishes != nil) != (what == "full") {
+				t.Errorf("%s: wishes %+v", kind, c.Wishes)
 			}
 			if (c.Fallback == nil) != (what == "full") || c.Fallback != nil && c.Fallback.Args[0] != kind {
 				t.Errorf("%s: fallback %+v", kind, c.Fallback)
@@ -251,6 +267,8 @@ func monitored(t *testing.T, job, out string) {
 
 // What is missing or wrong is said when a manifest is rendered, by name.
 func TestRenderMistakes(t *testing.T) {
+	exclusive := stratum0(t)
+	merge(exclusive.properties, m{"tls": mutual(t)})
 	for name, tc := range map[string]struct {
 		job    *instance
 		change func(p m)
@@ -277,6 +295,17 @@ func TestRenderMistakes(t *testing.T) {
 		"way out":         {cellJob(t), func(p m) { p["repositories"] = []any{m{"name": "../x"}} }, "repositories[0].name is missing or not"},
 		"tier":            {cellJob(t), func(p m) { p["tier"] = "trees" }, `tier is "trees", not one of`},
 		"port":            {cellJob(t), func(p m) { p["metrics"] = m{"port": "x"} }, "metrics.port is not a port"},
+		"garden":          {cellJob(t), func(p m) { p["garden"] = "/run/garden/garden.sock" }, `garden is "/run/garden/garden.sock": want HOST:PORT or`},
+		"half of a client": {
+			cellJob(t), func(p m) { p["client"] = m{"certificate": "x"} }, "client has no private_key",
+		},
+		"fleet without an authority": {
+			cellJob(t), func(p m) { p["fleet"] = m{"tls": m{"certificate": "x", "private_key": "y"}} }, "fleet.tls has no ca",
+		},
+		"fleet's port":    {cellJob(t), func(p m) { p["fleet"] = m{"port": 0} }, "fleet.port is not a port"},
+		"no client":       {&instance{job: "rootstock-cell", properties: m{}, link: exclusive}, func(m) {}, "client is empty, and rootstock-stratum0 has tls.client_ca"},
+		"client's http":   {stratum0(t), func(p m) { p["tls"] = m{"client_ca": "x"} }, "tls.client_ca needs tls.certificate"},
+		"wishes":          {gardenJob(), func(p m) { p["wishes"] = "publisher" }, `wishes is "publisher", no http or https URL`},
 		"drain":           {cellJob(t), func(p m) { p["drain"] = m{"timeout": "10m"} }, "drain.timeout is not a number of seconds"},
 		"half of droplet": {gardenJob(), func(p m) { p["droplets"] = m{"certificate": "x"} }, "droplets needs both certificate and private_key"},
 		"stack":           {gardenJob(), func(p m) { p["stacks"] = m{"s": "/var/x.tar"} }, `stacks.s is "/var/x.tar", not a URI such as cvmfs://`},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,14 +33,15 @@ case "$*" in *" create "*) echo '{"ociVersion":"1.0.2","root":{"path":"/var/vcap
 
 // The release on one machine, as BOSH would run it: a stratum 0, a cell that
 // mounts it by the link, containers through the rendered plugin's
-// configurations, a daemon that dies, a drain, a stop.
+// configurations, a daemon and a holder that die, a drain, a stop.
 func TestDeployment(t *testing.T) {
 	compile(t)
 	installBPM(t)
 	// Where with-devices goes with cgroup v2.
 	t.Cleanup(func() { os.Remove("/sys/fs/cgroup/rootstock-cell") })
 	cellJob, gardenJob := cellJob(t), gardenJob()
-	merge(cellJob.properties, m{"refresh": "1s"})
+	// Nothing is fetched before a container asks: reads have to find it missing.
+	merge(cellJob.properties, m{"refresh": "1s", "fill": "0"})
 	merge(gardenJob.properties, m{"stacks": m{"hello": "cvmfs://" + repository + "/rootfs/hello"}})
 
 	// The server, and something to serve.
@@ -62,23 +64,25 @@ func TestDeployment(t *testing.T) {
 	write(t, "/var/vcap/packages/garden-idmapper/bin/maximus", "#!/bin/sh\necho 4294967294\n", 0o755)
 	deploy(t, gardenJob)
 	fallbackIsReady(t)
-	for _, c := range []struct{ kind, uri string }{
-		{"privileged", "cvmfs://" + repository + "/rootfs/hello@1"},
-		{"unprivileged", "/var/vcap/data/rootfses/hello.tar"},
-	} {
-		create(t, c.kind, c.uri).run(t)
-	}
+	privileged := create(t, "privileged", "cvmfs://"+repository+"/rootfs/hello@1")
+	privileged.run(t)
+	create(t, "unprivileged", "/var/vcap/data/rootfses/hello.tar").run(t)
 	if spec := create(t, "unprivileged", "docker:///library/busybox"); spec.root != "/var/vcap/data/grootfs/rootfs" {
 		t.Errorf("an image that is not published got %s", spec.root)
 	}
 
+	survives(t, privileged)
 	crash(t)
 	drains(t)
 	for _, handle := range []string{"unprivileged", "privileged", "unprivileged-docker"} {
 		call(t, strings.TrimSuffix(handle, "-docker"), "delete", handle)
 	}
+	// The holder first, then the daemon, or so monit believes.
 	monit(t, "rootstock-cell", "stop")
 	monit(t, "rootstock-stratum0", "stop")
+	if said := read(t, "/var/vcap/sys/log/rootstock-cell/rootstock-cell.stderr.log"); strings.Contains(said[strings.LastIndex(said, "msg=draining"):], "holder is gone") {
+		t.Errorf("the holder was stopped before the daemon:\n%s", said)
+	}
 	// bpm's own, and once.
 	if left := mounts(t, "/var/vcap/data/rootstock-"); len(left) != 1 || left[0] != "/var/vcap/data/rootstock-mounts" {
 		t.Errorf("mounted after the stop: %v", left)
@@ -89,15 +93,17 @@ func TestDeployment(t *testing.T) {
 // publish publishes a root file system with the job's own command.
 func publish(t *testing.T) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "inside")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "../../cmd/rootstock-plugin/testdata/inside")
+	programs := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", programs,
+		"../../cmd/rootstock-plugin/testdata/inside", "./testdata/late")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range []tar.Header{
+	texts := map[string]string{
+		"./etc/file": "as published", "./inside": read(t, programs+"/inside"), "./late": read(t, programs+"/late"),
+	}
+	headers := []tar.Header{
 		{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "./etc/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "./etc/file", Mode: 0o644},
@@ -105,14 +111,17 @@ func publish(t *testing.T) {
 		{Name: "./home/vcap/", Typeflag: tar.TypeDir, Mode: 0o755, Uid: vcap, Gid: vcap},
 		{Name: "./proc/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "./inside", Mode: 0o755},
-	} {
-		var text string
-		switch h.Name {
-		case "./etc/file":
-			text = "as published"
-		case "./inside":
-			text = read(t, program)
-		}
+		{Name: "./late", Mode: 0o755},
+	}
+	for i := range lateFiles {
+		name, contents := lateFile(i)
+		texts["."+name] = string(contents)
+		headers = append(headers, tar.Header{Name: "." + path.Dir(name) + "/", Typeflag: tar.TypeDir, Mode: 0o755}, tar.Header{Name: "." + name, Mode: 0o644})
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range headers {
+		text := texts[h.Name]
 		h.Size = int64(len(text))
 		must(t, w.WriteHeader(&h))
 		_, err := w.Write([]byte(text))
@@ -189,11 +198,32 @@ func create(t *testing.T, kind, uri string) made {
 // run starts the container with runc and a configuration like gdn's.
 func (c made) run(t *testing.T) {
 	t.Helper()
+	out, errs, err := bounded(t, time.Minute, append([]string{"runc"}, c.bundle(t, "/inside")...)...)
+	if err != nil {
+		t.Fatalf("runc: %v\n%s%s%s", err, errs, out, logs("rootstock-cell"))
+	}
+	var r struct {
+		UID   int
+		Files map[string]struct {
+			UID  uint32
+			Text string
+		}
+		Wrote string
+	}
+	must(t, json.Unmarshal([]byte(out), &r))
+	if r.UID != 0 || r.Wrote != "" || r.Files["/etc/file"].Text != "as published" || r.Files["/home/vcap"].UID != vcap {
+		t.Errorf("in the %s container: %s", c.kind, out)
+	}
+}
+
+// bundle makes what runc needs and returns its arguments.
+func (c made) bundle(t *testing.T, args ...string) []string {
+	t.Helper()
 	caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID"}
 	spec := specs.Spec{
 		Version: "1.0.2", Root: &specs.Root{Path: c.root}, Hostname: c.handle,
 		Process: &specs.Process{
-			Args: []string{"/inside"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+			Args: args, Cwd: "/", Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
 		},
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
@@ -221,48 +251,7 @@ func (c made) run(t *testing.T) {
 	must(t, err)
 	bundle := filepath.Join("/var/vcap/data/garden/depot", c.handle)
 	write(t, filepath.Join(bundle, "config.json"), string(text), 0o644)
-	out, errs, err := bounded(t, time.Minute, "runc", "--root", bundle+"/state", "run", "--bundle", bundle, c.handle)
-	if err != nil {
-		t.Fatalf("runc: %v\n%s%s%s", err, errs, out, logs("rootstock-cell"))
-	}
-	var r struct {
-		UID   int
-		Files map[string]struct {
-			UID  uint32
-			Text string
-		}
-		Wrote string
-	}
-	must(t, json.Unmarshal([]byte(out), &r))
-	if r.UID != 0 || r.Wrote != "" || r.Files["/etc/file"].Text != "as published" || r.Files["/home/vcap"].UID != vcap {
-		t.Errorf("in the %s container: %s", c.kind, out)
-	}
-}
-
-// crash kills the daemon, which has to be back after what monit does then.
-func crash(t *testing.T) {
-	t.Helper()
-	before := status(t).WorkerPID
-	command(t, "kill", "-KILL", strings.TrimSpace(read(t, "/var/vcap/sys/run/bpm/rootstock-cell/rootstock-cell.pid")))
-	deadline := time.Now().Add(time.Minute)
-	for {
-		var st unix.Statfs_t // the kernel has to ask the daemon
-		if err := unix.Statfs(shown, &st); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d was killed, and its mount still answers", before)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	monit(t, "rootstock-cell", "start")
-	script(t, "rootstock-cell", "post-start", postStartLimit)
-	if _, err := os.Stat(shown + "/rootfs/hello/1/inside"); err != nil {
-		t.Errorf("after the restart: %v\n%s", err, logs("rootstock-cell"))
-	}
-	if said := logs("rootstock-cell"); !strings.Contains(said, "removed "+shown+", whose daemon had died") {
-		t.Errorf("the dead mount was not removed:\n%s", said)
-	}
+	return []string{"--root", bundle + "/state", "run", "--bundle", bundle, c.handle}
 }
 
 // drains looks that drain waits for rep, and for containers, but for neither
@@ -324,6 +313,10 @@ func restart(t *testing.T, job *instance) {
 	// The release key was made anew, too: both count until the next deploy.
 	again := key(t, "release again")
 	merge(job.link.properties, m{"release_key": m{"certificate": again.certificate, "private_key": again.private}})
+	// From here on only who has a certificate is let in, and the cell says what it runs.
+	merge(job.link.properties, m{"tls": mutual(t)})
+	fleet := certificate(t, "fleet")
+	merge(job.properties, m{"ca": fleet["ca"], "client": certificate(t, "cell"), "fleet": m{"tls": fleet}})
 	deploy(t, job.link)
 	if said := logs("rootstock-stratum0"); strings.Contains(said, "no cell will take") {
 		t.Error(said)
@@ -332,6 +325,25 @@ func restart(t *testing.T, job *instance) {
 	if s := status(t); len(s.Repositories) != 1 || s.Repositories[0].Untrusted != "" {
 		t.Errorf("after a change of the release key: %+v", s)
 	}
-	monit(t, "rootstock-cell", "stop")
+	if _, err := os.Stat(shown + "/rootfs/hello/1/inside"); err != nil {
+		t.Errorf("over mutual TLS: %v\n%s", err, logs("rootstock-cell"))
+	}
+	const address, config = "https://127.0.0.1:", "/var/vcap/jobs/rootstock-cell/config/"
+	ca := []string{"curl", "-sSf", "--noproxy", "*", "--cacert", config + "ca.pem"}
+	for url, cert := range map[string]string{
+		address + "8000/cvmfs/" + repository + "/.cvmfspublished": "client", address + "9869/containers": "fleet",
+	} {
+		if out, _, err := bounded(t, time.Minute, append(ca, url)...); err == nil {
+			t.Errorf("%s lets in who has no certificate: %q", url, out)
+		}
+		out, errs, err := bounded(t, time.Minute, append(ca, "--cert", config+cert+".crt", "--key", config+cert+".key", url)...)
+		if err != nil || cert == "fleet" && !strings.Contains(out, `"cell/5a1a2ffe-0000-4000-8000-000000000000"`) {
+			t.Errorf("%s says %q, %v: %s", url, out, err, errs)
+		}
+	}
+	monit(t, "rootstock-cell", "stop", "rootstock-cell", "rootstock-holder")
+	if left := mounts(t, "/var/vcap/data/rootstock-"); len(left) != 1 {
+		t.Errorf("mounted after the daemon stopped, then the holder: %v", left)
+	}
 	monit(t, "rootstock-stratum0", "stop")
 }
