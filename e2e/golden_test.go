@@ -133,9 +133,7 @@ func TestGoldenFail(t *testing.T) {
 			if len(broken) != 1 || where != "" && broken[0] != where {
 				t.Errorf("unreadable: %v, want %q", broken, where)
 			}
-			if !strings.Contains(cell.Said(), "corrupt") {
-				t.Errorf("the log does not say why:\n%s", cell.Said())
-			}
+			cell.Until("the log says why", func() bool { return strings.Contains(cell.Said(), "corrupt") })
 		})
 	}
 }

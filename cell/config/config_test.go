@@ -237,11 +237,11 @@ func TestMistakes(t *testing.T) {
 	list := "repositories:" + after
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"unknown setting":          {"quota:", "qouta:", `line 3: there is no setting "qouta"`},
-		"unknown in repository":    {"tag:", "tags:", `line 22: there is no setting "tags"`},
+		"unknown in repository":    {"tag:", "tags:", `line 23: there is no setting "tags"`},
 		"twice":                    {"quota: 20GB", "cache: other", "already defined"},
 		"size":                     {"20GB", "much", `line 3: "much" is no size`},
 		"negative size":            {"20GB", "-1", `"-1" is no size`},
-		"time":                     {"72h", "72", `line 10: "72" is no time`},
+		"time":                     {"72h", "72", `line 11: "72" is no time`},
 		"open metrics":             {"metrics: off", "metrics: 0.0.0.0:9868", "metrics: \"0.0.0.0\" is not a loopback address"},
 		"metrics without a port":   {"metrics: off", "metrics: 127.0.0.1", "metrics: "},
 		"tier":                     {"tier: tree", "tier: trees", `tier: "trees" is not one of`},

@@ -18,7 +18,7 @@ func newProfiles() *cobra.Command {
 			var failed error
 			err := a.client(true).Do(cmd.Context(), cell.CallProfiles, nil, nil, func(raw json.RawMessage) {
 				if failed == nil {
-					failed = line(cmd.OutOrStdout(), raw)
+					failed = typed(cmd.OutOrStdout(), "profile", raw)
 				}
 			})
 			if err != nil {

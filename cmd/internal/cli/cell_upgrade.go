@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -29,7 +28,7 @@ daemon with a holder.`,
 				return err
 			}
 			if a.json {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+				return typed(cmd.OutOrStdout(), "upgraded", r)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "process %d runs the new %s, %.0f ms after the old one was told\n", r.PID, r.Binary, r.Took*1000)
 			return nil
