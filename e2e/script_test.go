@@ -27,11 +27,12 @@ func TestScripts(t *testing.T) {
 
 // What the kernel cannot show as images it gets as trees, and if it cannot map
 // their ids, with others: every script with containers, the same results; with
-// a user namespace where the script has room for one.
+// a user namespace where the script has room for one. rings restarts a daemon
+// under containers, which only the image tier, or a holder, is for.
 func TestScriptsOnTreeTier(t *testing.T) {
 	needRoot(t)
 	var files []string
-	for _, name := range []string{"plugin", "plugin-uris", "buildpack", "sources", "cellrun", "versions"} {
+	for _, name := range []string{"plugin", "plugin-uris", "buildpack", "sources", "cellrun", "versions", "droplets"} {
 		files = append(files, "testdata/script/"+name+".txtar")
 	}
 	runScripts(t, way{cell.TierTree, cell.IDsDaemon}, guardian, testscript.Params{Files: files})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rootstock-cf/rootstock/publisher"
@@ -20,11 +21,11 @@ func put(t *testing.T, version string, files ...string) *publisher.Put {
 // once is a store that fails to take one object, once: the n-th that is put.
 type once struct {
 	store.Store
-	left int
+	left atomic.Int64
 }
 
 func (o *once) Put(ctx context.Context, name string, data []byte) error {
-	if o.left--; o.left == 0 {
+	if o.left.Add(-1) == 0 {
 		return errFull
 	}
 	return o.Store.Put(ctx, name, data)
@@ -38,12 +39,13 @@ func TestStepsFailAlone(t *testing.T) {
 	whole := s.o.Store
 	alone, none := 0, 0
 	for n := 1; ; n++ {
-		o := &once{Store: whole, left: n}
+		o := &once{Store: whole}
+		o.left.Store(int64(n))
 		s.o.Store = o
 		v := string(rune('a' + n%26))
 		a, b := "1"+v+strings.Repeat("x", n/26), "2"+v+strings.Repeat("x", n/26)
 		all, rev, err := s.open().Apply(t.Context(), "two", []publisher.Step{put(t, a, "a="+a), put(t, b, "b="+b)}, nil)
-		if o.left > 0 {
+		if o.left.Load() > 0 {
 			break // there are fewer writes
 		}
 		list, lerr := publisher.List(t.Context(), whole, t.TempDir())

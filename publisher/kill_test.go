@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -47,12 +48,12 @@ func TestMain(m *testing.M) {
 // begun or while it is under way.
 type killing struct {
 	store.Store
-	left   int
+	left   atomic.Int64
 	during bool
 }
 
 func (k *killing) write(do func() error) error {
-	if k.left--; k.left > 0 {
+	if k.left.Add(-1) > 0 {
 		return do()
 	}
 	if k.during {
@@ -128,7 +129,9 @@ func publishUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	o.Store = &killing{Store: o.Store, left: at, during: os.Getenv(killDuring) != ""}
+	k := &killing{Store: o.Store, during: os.Getenv(killDuring) != ""}
+	k.left.Store(int64(at))
+	o.Store = k
 	_, _, err = second(context.Background(), dir, o)
 	return err
 }
