@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rootstock-cf/rootstock/store"
 	"github.com/rootstock-cf/rootstock/store/local"
 )
@@ -253,6 +255,38 @@ func TestLockDiesWithItsProcess(t *testing.T) {
 }
 
 // A holder's name is shown, and cannot forge a message.
+// Between taking the lock and leaving a name there is a moment, in which whoever
+// comes waits for the name; and he who goes wipes it out before he lets go.
+func TestLockWaitsForTheName(t *testing.T) {
+	dir := t.TempDir()
+	s := create(t, dir)
+	f, err := os.OpenFile(filepath.Join(dir, ".rootstock.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // the lock goes with it
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	named := time.AfterFunc(50*time.Millisecond, func() { f.WriteString("anna") }) //nolint:errcheck // seen below
+	defer named.Stop()
+	if _, err := s.Lock(t.Context(), "bert"); !errors.Is(err, store.ErrConflict) || !strings.Contains(err.Error(), "anna is publishing") {
+		t.Errorf("beside somebody who leaves a name late: %v", err)
+	}
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	gone := time.AfterFunc(50*time.Millisecond, func() { f.Close() }) //nolint:errcheck // seen below
+	defer gone.Stop()
+	unlock, err := s.Lock(t.Context(), "bert")
+	if err != nil {
+		t.Fatalf("beside somebody who is going: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLockOwnerIsHarmless(t *testing.T) {
 	s := create(t, t.TempDir())
 	unlock, err := s.Lock(t.Context(), "anna\n\x1b[31m"+strings.Repeat("ä", 1000))

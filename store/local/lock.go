@@ -34,6 +34,14 @@ func (s *Store) Lock(ctx context.Context, owner string) (unlock func() error, er
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	f, err := s.tryLock(lockName)
+	// Who has just come has not written yet, who is going has wiped it out.
+	for range namePatience {
+		if !errors.Is(err, errNameless) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		f, err = s.tryLock(lockName)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -75,6 +83,12 @@ func (s *Store) holdsLock() bool {
 	return s.locked
 }
 
+// errNameless is the conflict with somebody whose name cannot be read.
+var errNameless = fmt.Errorf("%w", store.ErrConflict)
+
+// namePatience is how often, at 10 ms, a name is looked for again.
+const namePatience = 20
+
 // tryLock locks a file of the directory, or returns store.ErrConflict with
 // what the holder wrote into it.
 func (s *Store) tryLock(name string) (*os.File, error) {
@@ -89,10 +103,11 @@ func (s *Store) tryLock(name string) (*os.File, error) {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		text, rerr := io.ReadAll(io.LimitReader(f, maxOwner))
 		holder := printable(string(text))
+		conflict := store.ErrConflict
 		if rerr != nil || holder == "" {
-			holder = "somebody who left no name"
+			holder, conflict = "somebody who left no name", errNameless
 		}
-		err = fmt.Errorf("%s: %w: %s is publishing; try again when that has ended", s.dir, store.ErrConflict, holder)
+		err = fmt.Errorf("%s: %w: %s is publishing; try again when that has ended", s.dir, conflict, holder)
 	default:
 		err = fmt.Errorf("flock %s: %w", f.Name(), err)
 	}
