@@ -45,13 +45,7 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: daemon NAME REGEXP COMMAND ARG...")
 	}
 	name, want := args[0], regexp.MustCompile(args[1])
-	path := lookIn(ts, args[2])
-	if path == "" {
-		ts.Fatalf("no program %s on PATH", args[2])
-	}
-	d := &daemon{cmd: exec.Command(path, args[3:]...), done: make(chan error, 1)}
-	d.cmd.Dir = ts.MkAbs(".")
-	d.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "PATH="+ts.Getenv("PATH"))
+	d := &daemon{cmd: command(ts, args[2:]), done: make(chan error, 1)}
 	r, w, err := os.Pipe()
 	ts.Check(err)
 	d.cmd.Stdout, d.cmd.Stderr = w, w
@@ -91,7 +85,20 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	daemons[ts][name] = d
 }
 
-// lookIn finds a command on the script's own PATH.
+// command is a program as the script's own exec would run it: found on the
+// script's PATH, in its directory, with its PATH and HOME.
+func command(ts *testscript.TestScript, args []string) *exec.Cmd {
+	path := lookIn(ts, args[0])
+	if path == "" {
+		ts.Fatalf("no program %s on PATH", args[0])
+	}
+	cmd := exec.Command(path, args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "PATH="+ts.Getenv("PATH"))
+	return cmd
+}
+
+// lookIn is the program of that name on the script's PATH, or empty.
 func lookIn(ts *testscript.TestScript, name string) string {
 	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
 		p := filepath.Join(dir, name)
@@ -177,13 +184,7 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: code N PROGRAM ARG...")
 	}
-	path := lookIn(ts, args[1])
-	if path == "" {
-		ts.Fatalf("no program %s on PATH", args[1])
-	}
-	cmd := exec.Command(path, args[2:]...)
-	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	cmd := command(ts, args[1:])
 	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 	err := cmd.Run()
 	var ended *exec.ExitError
@@ -198,9 +199,7 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 // await COMMAND ARG... runs a command again and again until it succeeds.
 func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 	for deadline := time.Now().Add(patience); ; {
-		cmd := exec.Command(args[0], args[1:]...)
-		cmd.Dir = ts.MkAbs(".")
-		err := cmd.Run()
+		err := command(ts, args).Run()
 		if err == nil {
 			return
 		}
