@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -50,7 +51,7 @@ func OpenBuildpack(ctx context.Context, file string, o Options) (_ *Source, err 
 	if z.archive, err = zipfile.Open(f, z.was.Size(), zipfile.Limits{MaxBytes: o.MaxBytes, MaxRatio: o.MaxRatio}); err != nil {
 		return nil, fmt.Errorf("buildpack %s: %w", file, err)
 	}
-	s := &Source{Kind: KindBuildpack, closers: []func() error{f.Close}}
+	s := &Source{Kind: KindBuildpack, Spelled: filepath.Base(file), closers: []func() error{f.Close}}
 	if s.Name, s.Version, err = z.calledItself(); err != nil {
 		return nil, fmt.Errorf("buildpack %s: %w", file, err)
 	}

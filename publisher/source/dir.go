@@ -35,7 +35,7 @@ func OpenDir(ctx context.Context, dir string, o Options) (*Source, error) {
 	case !st.IsDir():
 		return nil, fmt.Errorf("%w: %s is not a directory", ErrUnsupported, dir)
 	}
-	s := &Source{Kind: KindDir}
+	s := &Source{Kind: KindDir, Spelled: filepath.Base(abs)}
 	s.Layers = []Layer{&made{
 		what:    "directory " + dir,
 		write:   func(ctx context.Context, t *tar.Writer) error { return readDir(ctx, t, abs, o.withDefaults().MaxBytes) },

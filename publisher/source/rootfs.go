@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ func OpenRootfs(ctx context.Context, path string, o Options) (*Source, error) {
 		return nil, err
 	}
 	f := fileBlob{path: path, size: -1}
-	s := &Source{Kind: KindRootfs}
+	s := &Source{Kind: KindRootfs, Spelled: filepath.Base(path)}
 	l := &layer{what: "rootfs " + path, reading: newReading(f, o, &budget{max: o.MaxBytes})}
 	l.want.size, l.want.allowXZ = -1, true
 	l.learned = func(g got) { s.Digest = g.digest }
