@@ -27,6 +27,14 @@ type publishFlags struct {
 	quiet   bool
 	json    bool
 	verify  bool
+	attest  attestFlags
+}
+
+// source says how sources are opened.
+func (f *publishFlags) source(cmd *cobra.Command, i *imageFlags) (source.Options, error) {
+	o, err := i.options(cmd, f.temp)
+	o.Seen = f.seen()
+	return o, err
 }
 
 // seen is what earlier runs found sources to hold.
@@ -48,6 +56,7 @@ func newPublish() *cobra.Command {
 		},
 	}
 	f.addPublish(cmd.PersistentFlags())
+	f.attest.add(cmd.PersistentFlags())
 	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
 	cmd.AddCommand(newPublishBuildpack(&f), newPublishDir(&f))
 	return cmd
@@ -71,7 +80,7 @@ func newPublishImage(f *publishFlags) *cobra.Command {
 		Short: "Publish an image: docker://HOST/REPO:TAG, oci:DIR:REF, oci:FILE:REF, docker-archive:FILE:REF",
 		Args:  exactArgs("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := i.options(cmd, f)
+			o, err := f.source(cmd, &i)
 			if err != nil {
 				return err
 			}
@@ -169,6 +178,9 @@ func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
 		return nil, err
 	}
 	o.IndexDir, o.Workers, o.Seen, o.VerifySource = f.index, f.workers, f.seen(), f.verify
+	if o.Attest, err = f.attest.signer(o.Keys); err != nil {
+		return nil, err
+	}
 	return publisher.Open(ctx, o)
 }
 

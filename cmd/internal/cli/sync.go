@@ -37,6 +37,7 @@ then. --dry-run says what it would do.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.sync(cmd, args[0]) },
 	}
 	f.addPublish(cmd.Flags())
+	f.attest.add(cmd.Flags())
 	f.i.add(cmd.Flags())
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "go on, and begin again every --interval")
 	cmd.Flags().DurationVar(&f.interval, "interval", 10*time.Minute, "with --watch, time from the end of one run to the next")
@@ -52,7 +53,7 @@ func (f *syncFlags) sync(cmd *cobra.Command, file string) error {
 	if f.interval <= 0 {
 		return misuse(cmd, "--interval %s: want a time above 0", f.interval)
 	}
-	o, err := f.i.options(cmd, &f.publishFlags)
+	o, err := f.source(cmd, &f.i)
 	if err != nil {
 		return err
 	}
@@ -87,6 +88,9 @@ func (f *syncFlags) once(cmd *cobra.Command, file string, o source.Options) erro
 		return err
 	}
 	po.IndexDir, po.Workers, po.Seen, po.VerifySource = f.index, f.workers, f.seen(), f.verify
+	if po.Attest, err = f.attest.signer(po.Keys); err != nil {
+		return err
+	}
 	p, err := publisher.Open(ctx, po)
 	if err != nil {
 		return err
