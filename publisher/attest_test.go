@@ -65,7 +65,7 @@ func TestDeriveIsWhatWasPublished(t *testing.T) {
 			r := s.mustPublish(name, open())
 			src := open()
 			defer src.Close()
-			d, err := publisher.Derive(t.Context(), src)
+			d, err := publisher.Derive(t.Context(), src, nil)
 			if err != nil || d.Tree.String() != r.Tree || int64(d.Entries) != r.Entries || d.Bytes != r.Bytes {
 				t.Errorf("derived %+v, %v; published %+v", d, err, r)
 			}

@@ -22,8 +22,10 @@ type Derived struct {
 
 // Derive finds the tree that a source comes to, as publishing would, and
 // publishes nothing: contents are hashed as they are met and forgotten, so that
-// it needs memory for the entries alone.
-func Derive(ctx context.Context, src *source.Source) (*Derived, error) {
+// it needs memory for the entries alone. What is read is counted in p, which may
+// be nil.
+func Derive(ctx context.Context, src *source.Source, p *source.Progress) (*Derived, error) {
+	src.Count(p)
 	tree, err := flatten.Flatten(ctx, src.Layers, &hashing{buf: make([]byte, 256<<10)}, flatten.Options{Plain: src.Kind != source.KindImage})
 	if err != nil {
 		return nil, err

@@ -66,7 +66,9 @@ type Options struct {
 	// CatalogEntries is how large a tree's catalog grows before it is split;
 	// 0 means [revision.DefaultMaxWeight].
 	CatalogEntries int
-	Log            *slog.Logger
+	// Progress counts what is read of sources; may be nil.
+	Progress *source.Progress
+	Log      *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }

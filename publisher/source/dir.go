@@ -38,6 +38,7 @@ func OpenDir(ctx context.Context, dir string, o Options) (*Source, error) {
 	s := &Source{Kind: KindDir, Spelled: filepath.Base(abs)}
 	s.Layers = []Layer{&made{
 		what:    "directory " + dir,
+		size:    -1,
 		write:   func(ctx context.Context, t *tar.Writer) error { return readDir(ctx, t, abs, o.withDefaults().MaxBytes) },
 		learned: func(g got) error { s.Digest = g.digest; return nil },
 	}}

@@ -116,6 +116,7 @@ type layer struct {
 
 	mu      sync.Mutex // guards want's fields once the layer is in use
 	learned func(got)  // called once, when the first reading has ended well
+	opened  bool       // since readings are counted
 	began   func() time.Time
 	begin   time.Time // of the reading
 
@@ -138,6 +139,10 @@ func (l *layer) String() string { return l.what }
 // Open implements [Layer].
 func (l *layer) Open(ctx context.Context) (io.ReadCloser, error) {
 	l.mu.Lock()
+	if l.opened && l.progress != nil {
+		l.progress.expect(l.size()) // once more
+	}
+	l.opened = l.progress != nil
 	r := l.reading
 	if l.began != nil {
 		l.begin = l.began()

@@ -156,7 +156,7 @@ func (f *signFlags) sign(cmd *cobra.Command, ref reference.Reference, spec strin
 	if err != nil {
 		return err
 	}
-	src, d, err := derive(cmd, t, spec, o)
+	src, d, err := derive(cmd, false, f.json, t, spec, o)
 	if err != nil {
 		return err
 	}
@@ -254,12 +254,16 @@ var errDiffers = errors.New("not what is published")
 
 // derive reads a source to its end and compares what it comes to with what is
 // published. The source is returned closed, for what is known of it.
-func derive(cmd *cobra.Command, t publisher.Listed, spec string, o source.Options) (src *source.Source, d *publisher.Derived, err error) {
+func derive(cmd *cobra.Command, quiet, asJSON bool, t publisher.Listed, spec string, o source.Options) (src *source.Source, d *publisher.Derived, err error) {
 	if src, err = openSource(cmd, t.Reference.Kind, spec, o); err != nil {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	if d, err = publisher.Derive(cmd.Context(), src); err != nil {
+	var read source.Progress
+	line := tell(cmd, quiet, asJSON, reading("deriving", &read))
+	d, err = publisher.Derive(cmd.Context(), src, &read)
+	line.End()
+	if err != nil {
 		return src, nil, err
 	}
 	if d.Tree.String() != t.Tree {

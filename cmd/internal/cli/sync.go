@@ -83,14 +83,14 @@ func (f *syncFlags) once(cmd *cobra.Command, file string, o source.Options) erro
 	if err != nil {
 		return err
 	}
-	po, err := f.options(ctx)
+	var read source.Progress
+	line := tell(cmd, f.quiet, f.json, reading("publishing", &read))
+	defer line.End()
+	po, err := f.options(ctx, line)
 	if err != nil {
 		return err
 	}
-	po.IndexDir, po.Workers, po.Seen, po.VerifySource = f.index, f.workers, f.seen(), f.verify
-	if po.Attest, err = f.attest.signer(po.Keys); err != nil {
-		return err
-	}
+	po.Progress = &read
 	p, err := publisher.Open(ctx, po)
 	if err != nil {
 		return err
@@ -108,6 +108,7 @@ func (f *syncFlags) once(cmd *cobra.Command, file string, o source.Options) erro
 		}
 	}
 	all, revision, err := apply(ctx, steps)
+	line.End()
 	if err != nil {
 		return err
 	}

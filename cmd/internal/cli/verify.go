@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type verifyFlags struct {
 	require  int
 	source   string
 	noSource bool
+	quiet    bool
 }
 
 func newVerify() *cobra.Command {
@@ -54,6 +56,7 @@ This says what a tree is. That a store holds all of it is for rootstock check.`,
 	cmd.Flags().IntVar(&f.require, "require", 0, "how many of them must have signed (default all)")
 	cmd.Flags().StringVar(&f.source, "source", "", "what it was published from, to derive it from again")
 	cmd.Flags().BoolVar(&f.noSource, "no-source", false, "do not derive it again, count signers only")
+	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "print errors only")
 	required(cmd, "store", "key")
 	return cmd
 }
@@ -115,7 +118,7 @@ func (f *verifyFlags) run(cmd *cobra.Command, ref reference.Reference) error {
 		if done.Source, err = f.where(cmd, t, said, &o); err != nil {
 			return err
 		}
-		src, _, err := derive(cmd, t, done.Source, o)
+		src, _, err := derive(cmd, f.quiet, f.json, t, done.Source, o)
 		if errors.Is(err, errDiffers) {
 			return fmt.Errorf("verify %s: %w; the source has changed, or this is another one, or what was published is not what it says", t.Reference, err)
 		} else if err != nil {
@@ -130,6 +133,9 @@ func (f *verifyFlags) run(cmd *cobra.Command, ref reference.Reference) error {
 // count asks what the signers say, and whether they are enough.
 func (f *verifyFlags) count(cmd *cobra.Command, r *publisher.Reader, t publisher.Listed, keys []signerKey) (said []*attest.Statement, err error) {
 	out := cmd.OutOrStdout()
+	if f.quiet && !f.json {
+		out = io.Discard
+	}
 	if !f.json {
 		fmt.Fprintf(out, "%s is tree %s\n", t.Reference, t.Tree)
 	}
@@ -207,6 +213,9 @@ func (f *verifyFlags) done(cmd *cobra.Command, v *verifiedLine) error {
 	out := cmd.OutOrStdout()
 	if f.json {
 		return typed(out, "verified", v)
+	}
+	if f.quiet {
+		return nil
 	}
 	if v.Source != "" {
 		fmt.Fprintf(out, "  derived here from %s (%s): the same tree\n", v.Source, v.SourceDigest)
