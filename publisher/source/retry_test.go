@@ -19,9 +19,9 @@ type limiter struct {
 	code int
 	// header tells of the time, given what is now.
 	header func(now, until time.Time) string
-	// ahead is by how much the server's clock is, and for how long it refuses.
-	ahead, during time.Duration
-	seconds       bool // it refuses until a full second
+	during time.Duration // for which it refuses
+	ahead  time.Duration // by which its clock is
+	full   bool          // it refuses until the next full second
 
 	mu    sync.Mutex
 	until time.Time
@@ -33,7 +33,7 @@ func (l *limiter) serve(w http.ResponseWriter, _ *http.Request) bool {
 	now := time.Now().Add(l.ahead)
 	if l.until.IsZero() {
 		l.until = now.Add(l.during)
-		if l.seconds {
+		if l.full {
 			l.until = l.until.Truncate(time.Second).Add(time.Second)
 		}
 	}
@@ -62,8 +62,8 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		"429, seconds, manifest":          {"/manifests/", &limiter{code: 429, header: seconds, during: 900 * time.Millisecond}},
 		"503, seconds, layer":             {"/blobs/" + lowest(t, img).Digest.String(), &limiter{code: 503, header: seconds, during: 900 * time.Millisecond}},
-		"429, date, layer":                {"/blobs/" + lowest(t, img).Digest.String(), &limiter{code: 429, header: date, during: 100 * time.Millisecond, seconds: true}},
-		"503, date of another clock":      {"/manifests/", &limiter{code: 503, header: date, during: 100 * time.Millisecond, seconds: true, ahead: 24 * time.Hour}},
+		"429, date, layer":                {"/blobs/" + lowest(t, img).Digest.String(), &limiter{code: 429, header: date, during: 100 * time.Millisecond, full: true}},
+		"503, date of another clock":      {"/manifests/", &limiter{code: 503, header: date, during: 100 * time.Millisecond, full: true, ahead: -24 * time.Hour}},
 		"429, first of all, at the login": {"/v2/", &limiter{code: 429, header: seconds, during: 900 * time.Millisecond}},
 	} {
 		t.Run(name, func(t *testing.T) {

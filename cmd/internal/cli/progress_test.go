@@ -108,12 +108,10 @@ func tarOf(t *testing.T, content []byte) []byte {
 	return b.Bytes()
 }
 
-// Whoever publishes at a terminal sees how far it is, and then only what came of
-// it; whoever asks for quiet sees nothing.
-func TestPublishTellsProgress(t *testing.T) {
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
-	t.Setenv("REGISTRY_AUTH_FILE", "/nowhere")
-	dir := t.TempDir()
+// newSite makes a repository in a directory, and returns the flags that name it.
+func newSite(t *testing.T) (dir string, flags []string) {
+	t.Helper()
+	dir = t.TempDir()
 	k, master, err := manifest.GenerateKeys("t.example.org", manifest.KeyOptions{Bits: 2048})
 	if err == nil {
 		err = k.Write(filepath.Join(dir, "keys"), master)
@@ -121,8 +119,17 @@ func TestPublishTellsProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site := []string{"--store", filepath.Join(dir, "store"), "--keys", filepath.Join(dir, "keys")}
-	run(t, cli.NewRootstock(), append([]string{"init", "--name", "t.example.org"}, site...)...)
+	flags = []string{"--store", filepath.Join(dir, "store"), "--keys", filepath.Join(dir, "keys")}
+	run(t, cli.NewRootstock(), append([]string{"init", "--name", "t.example.org"}, flags...)...)
+	return dir, flags
+}
+
+// Whoever publishes at a terminal sees how far it is, and then only what came of
+// it; whoever asks for quiet sees nothing.
+func TestPublishTellsProgress(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	t.Setenv("REGISTRY_AUTH_FILE", "/nowhere")
+	_, site := newSite(t)
 	for _, quiet := range []bool{true, false} {
 		random := make([]byte, 4<<20)
 		rand.Read(random) //nolint:errcheck // never fails

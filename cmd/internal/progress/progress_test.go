@@ -112,7 +112,7 @@ func TestLines(t *testing.T) {
 			if got, want := out.String(), strings.Join(append(tc.want, ""), "\n"); got != want {
 				t.Errorf("got\n%swant\n%s", got, want)
 			}
-			if period := r.clock.period; !tc.options.Quiet && period != 10*time.Second {
+			if period := r.clock.period; tc.options.Quiet && period != 0 || !tc.options.Quiet && period != 10*time.Second {
 				t.Errorf("a line every %s", period)
 			}
 		})
