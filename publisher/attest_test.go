@@ -114,7 +114,7 @@ func TestAttestWhatIsThere(t *testing.T) {
 	other := signer(t)
 	s.o.Attest = other
 	src := image(t, "A=1", "bin/sh=#!")
-	src.Layers[0] = rootfs(t, "bin/sh=changed").Layers[0].(source.Layer)
+	src.Layers[0] = rootfs(t, "bin/sh=changed").Layers[0]
 	if _, err := s.publish(app+"@1", src); !errors.Is(err, publisher.ErrExists) {
 		t.Errorf("what is not the tree's was signed: %v", err)
 	}

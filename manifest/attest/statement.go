@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	// StatementType and PayloadType are in-toto's.
+	// StatementType is in-toto's.
 	StatementType = "https://in-toto.io/Statement/v1"
-	PayloadType   = "application/vnd.in-toto+json"
+	// PayloadType is how DSSE knows in-toto's statements.
+	PayloadType = "application/vnd.in-toto+json"
 	// PredicateType is ours.
 	PredicateType = "https://github.com/rootstock-cf/rootstock/attestation/tree/v1"
 

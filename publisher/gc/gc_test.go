@@ -44,7 +44,7 @@ func collect(t testing.TB, o gc.Options) *gc.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Swept.Load() != gc.Prefixes || p.Catalogs.Load() != int64(r.Catalogs) || p.Deleted.Load() != int64(r.Deleted) || p.Bytes.Load() != r.Bytes {
+	if p.Swept.Load() != gc.Prefixes || p.Catalogs.Load() != int64(r.Catalogs) || p.Deleted.Load() != r.Deleted || p.Bytes.Load() != r.Bytes {
 		t.Errorf("%d parts swept, %d catalogs, %d deleted, %d bytes: %+v", p.Swept.Load(), p.Catalogs.Load(), p.Deleted.Load(), p.Bytes.Load(), r)
 	}
 	return r
