@@ -95,13 +95,13 @@ func TestAttestWhatIsThere(t *testing.T) {
 	}
 	s.o.Attest = by
 	r := s.mustPublish(app+"@1", image(t, "A=1", "bin/sh=#!"))
-	if r.Revision != first.Revision+1 || r.Attested != by.ID || r.Tree != first.Tree {
+	if !r.Known || r.Revision != first.Revision+1 || r.Attested != by.ID || r.Tree != first.Tree {
 		t.Errorf("signed later: %+v", r)
 	}
 	if r = s.mustPublish(app+"@1", image(t, "A=1", "bin/sh=#!")); !r.Unchanged || r.Attested != "" {
 		t.Errorf("signed again: %+v", r)
 	}
-	if r = s.mustPublish(app+"@latest", image(t, "A=1", "bin/sh=#!")); r.Attested != by.ID {
+	if r = s.mustPublish(app+"@latest", image(t, "A=1", "bin/sh=#!")); r.Attested != by.ID || r.Known {
 		t.Errorf("under another tag: %+v", r)
 	}
 	for _, tag := range []string{"@1", "@latest"} {

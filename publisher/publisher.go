@@ -110,6 +110,7 @@ type Result struct {
 	NewBytes   int64    // stored bytes of new objects
 	Notes      []string // what of the source the tree or the catalog leaves out
 	Attested   string   // id of the key that signed a statement about it, if one did now
+	Known      bool     // it was there already under this name: what is new is the statement, if anything
 }
 
 // Job is one source and the name its tree gets.
@@ -198,6 +199,7 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 		}
 		changed = changed || moved
 	}
+	r.Known = !changed
 	if !attested {
 		if err := p.attest(ctx, h, tx, j, r); err != nil {
 			return nil, false, halfDone(err)

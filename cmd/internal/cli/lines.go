@@ -47,6 +47,10 @@ func printPublished(out io.Writer, r *publisher.Result) {
 		fmt.Fprintf(out, "%s is published already with this content (tree %s): revision stays %d\n", r.Reference, r.Tree, r.Revision)
 		return
 	}
+	if r.Known {
+		fmt.Fprintf(out, "%s is published already with this content (tree %s); revision %d adds the statement of key %s\n", r.Reference, r.Tree, r.Revision, r.Attested)
+		return
+	}
 	fmt.Fprintf(out, "published %s in revision %d\n", r.Reference, r.Revision)
 	fmt.Fprintf(out, "  path %s\n  tree %s\n  %d entries, %s; new: %d objects, %s stored\n",
 		r.Path, r.Tree, r.Entries, size(r.Bytes), r.NewObjects, size(r.NewBytes))

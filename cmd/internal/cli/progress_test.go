@@ -9,7 +9,6 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,33 +22,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/cmd/internal/cli"
+	"github.com/rootstock-cf/rootstock/internal/testterminal"
 	"github.com/rootstock-cf/rootstock/manifest"
 )
-
-// terminal is a real one, and what is shown on it.
-func terminal(t *testing.T) (shown, tty *os.File) {
-	t.Helper()
-	open := func(name string) *os.File {
-		f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0) // #nosec G304
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	}
-	shown = open("/dev/ptmx")
-	if err := unix.IoctlSetPointerInt(int(shown.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(shown.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return shown, open("/dev/pts/" + strconv.Itoa(n))
-}
 
 // halting is a registry that holds a layer back half-way until it is told to go
 // on.
@@ -134,7 +111,7 @@ func TestPublishTellsProgress(t *testing.T) {
 		random := make([]byte, 4<<20)
 		rand.Read(random) //nolint:errcheck // never fails
 		spec, goOn := halting(t, tarOf(t, random))
-		shown, tty := terminal(t)
+		shown, tty := testterminal.New(t, 100)
 		var out bytes.Buffer
 		root := cli.NewRootstock()
 		root.SetOut(&out)

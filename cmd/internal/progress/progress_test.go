@@ -6,15 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rootstock-cf/rootstock/cmd/internal/progress"
+	"github.com/rootstock-cf/rootstock/internal/testterminal"
 )
 
 // clock ticks when it is told to.
@@ -139,33 +136,10 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// terminal is a real one, columns wide, and what is shown on it.
-func terminal(t *testing.T, columns uint16) (shown io.Reader, tty *os.File) {
-	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	shown2, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	must(err)
-	t.Cleanup(func() { shown2.Close() })
-	fd := int(shown2.Fd())
-	must(unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	must(err)
-	tty, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
-	must(err)
-	t.Cleanup(func() { tty.Close() })
-	must(unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: columns}))
-	return shown2, tty
-}
-
 // On a terminal one line is drawn again and again, never longer than there is
 // room, and gives way to other lines.
 func TestTerminal(t *testing.T) {
-	shown, tty := terminal(t, 40)
+	shown, tty := testterminal.New(t, 40)
 	r := start(progress.Options{Out: tty})
 	if r.clock.period != 250*time.Millisecond {
 		t.Errorf("drawn every %s", r.clock.period)
@@ -195,7 +169,7 @@ func TestTerminal(t *testing.T) {
 
 // Programs get lines on a terminal, too.
 func TestJSONOnTerminal(t *testing.T) {
-	shown, tty := terminal(t, 40)
+	shown, tty := testterminal.New(t, 40)
 	r := start(progress.Options{Out: tty, JSON: true})
 	r.step(10*time.Second, progress.State{Doing: "publishing", Bytes: 10 * mib})
 	r.line.End()
