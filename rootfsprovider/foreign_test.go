@@ -79,6 +79,18 @@ func TestWhoseImage(t *testing.T) {
 	if err := create("docker://registry.example.org/org/app#1", "bob", "s3cret"); !errors.Is(err, control.ErrUnavailable) {
 		t.Errorf("registry down: %v", err)
 	}
+	// What is to be trusted is sent with the question, so it is bounded, and has to be there.
+	for what, change := range map[string]func() error{
+		"more than 32768 bytes": func() error { return os.WriteFile(ca, make([]byte, 32<<10+1), 0o600) },
+		"no such file":          func() error { return os.Remove(ca) },
+	} {
+		must(t, change())
+		err := create("docker://registry.example.org/org/app#1", "bob", "s3cret")
+		if err == nil || !strings.Contains(err.Error(), "registries: registry.example.org: ca: ") || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		must(t, os.WriteFile(ca, []byte("certificate"), 0o600))
+	}
 	// Several repositories are looked in, in order.
 	c.conf.ImageRepositories, c.conf.Public = []string{"a.example.org", "b.example.org"}, rootfsprovider.Public{"docker.io"}
 	must(t, create("docker:///only/b#1", "", ""))

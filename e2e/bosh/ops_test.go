@@ -289,6 +289,13 @@ func TestOperationsDo(t *testing.T) {
 		t.Errorf("fallback %v", got)
 	}
 
+	if got := get([]string{"droplets"}, "rootstock-cell", "droplets", "rate"); got != "8MiB" {
+		t.Errorf("droplets are read at %v", got)
+	}
+	if got := get([]string{"mutual-tls", "docker-images", "publish-on-demand"}, "rootstock-garden", "wishes", "ca"); got != "((rootstock_ca.certificate))" {
+		t.Errorf("publishers are trusted by %v", got)
+	}
+
 	// What the plugin's configuration names is seen where Garden runs in bpm.
 	volumes, _ := get([]string{"garden-bpm"}, "garden", "garden", "additional_bpm_volumes").([]any)
 	out := t.TempDir()
