@@ -31,7 +31,7 @@ func listedOnly() m {
 // eventually waits until something holds, or says what it waited for.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s\n%s%s", what, logs("rootstock-cell"), logs("rootstock-stratum0"))
 		}
