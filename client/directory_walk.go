@@ -52,16 +52,23 @@ func (r *Repository) walkDirectory(ctx context.Context, d Directory) (*directory
 	if !ok || a.index.Stat(row).Mode&catalog.ModeType != catalog.ModeDir {
 		return nil, fmt.Errorf("%w: the catalog has no such directory", ErrInconsistent)
 	}
+	likely := 0 // entries
 	if row == 0 {
 		// What the catalogs say of themselves spares fetching too many of them.
 		self, subtree := a.index.Counters()
 		all := self.Add(subtree)
-		if n := all.Regular + all.Symlink + all.Special + all.Dir; n > maxDirectoryEntries {
+		n := all.Regular + all.Symlink + all.Special + all.Dir
+		if n > maxDirectoryEntries {
 			return nil, tooMany(n)
 		}
+		likely = int(min(max(n, 0), int64(a.index.Len()))) // no more than there are for sure
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &directoryWalk{r: r, ctx: ctx, ahead: &errgroup.Group{}, sizes: map[object.ContentID]int64{}, names: map[string]struct{}{}}
+	w := &directoryWalk{
+		r: r, ctx: ctx, ahead: &errgroup.Group{},
+		entries: make([]imagemeta.Entry, 0, likely), objects: make([]imagemeta.Object, 0, likely),
+		sizes: make(map[object.ContentID]int64, likely), names: map[string]struct{}{},
+	}
 	w.ahead.SetLimit(catalogsAhead)
 	defer w.ahead.Wait() //nolint:errcheck // they return none
 	defer cancel()
