@@ -141,7 +141,7 @@ func (c *Compiled) walk(ctx context.Context) (*directoryWalk, error) {
 	if c.made != nil {
 		return c.made, nil
 	}
-	w, err := c.repo.walkDirectory(ctx, c.Directory)
+	w, err := c.repo.walkDirectory(ctx, c.Directory, maxDirectoryEntries)
 	for _, broken := range []error{ErrInconsistent, ErrRestricted, catalog.ErrInvalid, fetch.ErrCorrupt, fetch.ErrNotFound} {
 		if errors.Is(err, broken) && !errors.Is(err, imagemeta.ErrUnsupported) {
 			// The repository's mount shows what is not broken.

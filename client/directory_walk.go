@@ -33,6 +33,7 @@ type directoryWalk struct {
 	r       *Repository
 	ctx     context.Context //nolint:containedctx // for the time of the walk
 	ahead   *errgroup.Group
+	most    int
 	bytes   int64
 	links   uint32
 	entries []imagemeta.Entry
@@ -41,15 +42,15 @@ type directoryWalk struct {
 	names   map[string]struct{}        // of variables
 }
 
-// walkDirectory goes through a directory's catalogs.
-func (r *Repository) walkDirectory(ctx context.Context, d Directory) (*directoryWalk, error) {
+// walkDirectory goes through a directory's catalogs, which may have most entries.
+func (r *Repository) walkDirectory(ctx context.Context, d Directory, most int) (*directoryWalk, error) {
 	a, err := r.attach(ctx, r.catalogs.of(d.Catalog, d.Size))
 	if err != nil {
 		return nil, err
 	}
 	defer a.release()
 	row, ok := a.index.Find(d.Path)
-	if !ok || a.index.Stat(row).Mode&catalog.ModeType != catalog.ModeDir {
+	if st := a.index.Stat(row); !ok || st.Mode&catalog.ModeType != catalog.ModeDir || st.Flags&mountpoint != 0 {
 		return nil, fmt.Errorf("%w: the catalog has no such directory", ErrInconsistent)
 	}
 	likely := 0 // entries
@@ -58,14 +59,14 @@ func (r *Repository) walkDirectory(ctx context.Context, d Directory) (*directory
 		self, subtree := a.index.Counters()
 		all := self.Add(subtree)
 		n := all.Regular + all.Symlink + all.Special + all.Dir
-		if n > maxDirectoryEntries {
-			return nil, tooMany(n)
+		if n > int64(most) {
+			return nil, tooMany(n, most)
 		}
 		likely = int(min(max(n, 0), int64(a.index.Len()))) // no more than there are for sure
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	w := &directoryWalk{
-		r: r, ctx: ctx, ahead: &errgroup.Group{},
+		r: r, ctx: ctx, most: most, ahead: &errgroup.Group{},
 		entries: make([]imagemeta.Entry, 0, likely), objects: make([]imagemeta.Object, 0, likely),
 		sizes: make(map[object.ContentID]int64, likely), names: map[string]struct{}{},
 	}
@@ -83,8 +84,8 @@ func (r *Repository) walkDirectory(ctx context.Context, d Directory) (*directory
 	return w, nil
 }
 
-func tooMany(n int64) error {
-	return fmt.Errorf("%w: %d entries, more than %d", imagemeta.ErrTooLarge, n, int64(maxDirectoryEntries))
+func tooMany(n int64, most int) error {
+	return fmt.Errorf("%w: %d entries, more than %d", imagemeta.ErrTooLarge, n, most)
 }
 
 // fetchNested has the catalogs below a directory fetched while their parent's
@@ -205,8 +206,8 @@ func (w *directoryWalk) add(x *catalog.Index, row uint32, path string) error {
 		w.bytes += int64(len(a.Name) + len(a.Value))
 	}
 	w.entries = append(w.entries, e)
-	if n := len(w.entries); n > maxDirectoryEntries {
-		return tooMany(int64(n))
+	if n := len(w.entries); n > w.most {
+		return tooMany(int64(n), w.most)
 	}
 	if w.bytes > maxDirectoryBytes {
 		return fmt.Errorf("%w: names and attributes have more than %d bytes", imagemeta.ErrTooLarge, int64(maxDirectoryBytes))
