@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
 func writePublicKey(name string, key *rsa.PublicKey) error {
@@ -74,6 +75,39 @@ func TestWorkerKilled(t *testing.T) {
 			t.Logf("%d kills, %d operations, %d errors, longest %v: %s", c.count, got.Operations, len(got.Errors), got.Longest, got.What)
 		})
 	}
+}
+
+// What the daemon maps the ids of is kept as the repository's own mount is.
+func TestWorkerWithMappedIDsKilled(t *testing.T) {
+	count := times(6, 100)
+	r := newConfiguredRig(t, count+1, map[string]any{"tier": "tree", "id_mapping": "daemon"})
+	ids := []overlay.IDRange{{Container: 0, Host: 100_000, Size: 65_536}}
+	root := r.containerOf("one", "rootfs/demo@1", ids)
+	u := r.use(root)
+	for n := range count {
+		wait := u.fetch(root + "/" + coldPath("container", n))
+		r.kill()
+		wait()
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(root+"/warm/0", &st); err != nil || st.Uid != 100_000 {
+		t.Errorf("owner %d, %v", st.Uid, err)
+	}
+	// A stop is no more than that, and the next container gets the same mount.
+	wait := u.fetch(root + "/" + coldPath("container", count))
+	r.halt(unix.SIGTERM)
+	r.resume()
+	wait()
+	next := r.containerOf("two", "rootfs/demo@1", ids)
+	must(t, same(next+"/warm/0", content("warm/0")))
+	if s := r.status(); s.Repositories[0].IDMappings != 1 || s.Repositories[0].Containers != 2 {
+		t.Errorf("%+v", s.Repositories[0])
+	}
+	got := u.stop()
+	if r.starts <= count {
+		t.Errorf("%d starts: the worker was not killed each time", r.starts)
+	}
+	survived("worker killed that maps ids", count, got)
 }
 
 // The worker's program is swapped under load; one that hangs or fails is taken
