@@ -17,10 +17,11 @@ import (
 	"github.com/rootstock-cf/rootstock/object"
 )
 
-// Bounds of a directory that is compiled. One that is beyond them is shown by the
-// repository's mount, which needs no more of it than is looked at.
+// Bounds of a directory that is compiled, which takes about 1 kB of memory for
+// each entry meanwhile. One that is beyond them is shown by the repository's
+// mount, which needs no more of it than is looked at.
 const (
-	maxDirectoryEntries = 1 << 20
+	maxDirectoryEntries = 400_000
 	maxDirectoryBytes   = 256 << 20 // of paths, targets, xattrs and lists of chunks
 	// catalogsAhead is how many nested catalogs are fetched at a time.
 	catalogsAhead = 8
