@@ -1,8 +1,11 @@
 package e2e_test
 
 import (
+	"bytes"
+	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/e2e/rig"
+	"github.com/rootstock-cf/rootstock/object"
 )
 
 // goldenSite is a golden set as a site.
@@ -91,6 +95,37 @@ func TestGoldenImageRestart(t *testing.T) {
 	c.nothingMounted("cache/mnt/trees")
 	if st := c.status(); st.Images.Trees != 0 {
 		t.Errorf("%d trees are held by nobody", st.Images.Trees)
+	}
+}
+
+// A scrub finds a damaged file of a directory, and who stands on it; and what the
+// directory takes on the disk is known.
+func TestGoldenImageDamaged(t *testing.T) {
+	needImageTier(t)
+	c := goldenSite(t, "nested", "repo", "nested.golden.cf").cell(t, "--tier", "image")
+	root := c.create("plugin.json", "-/", "first")
+	c.create("plugin.json", "-/", "second")
+	var file string
+	must(t, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if info, ierr := e.Info(); err == nil && ierr == nil && e.Type().IsRegular() && info.Size() > 0 && info.Size() < 64<<10 { // in one piece
+			file = path
+		}
+		return err
+	}))
+	plain, err := os.ReadFile(file)
+	must(t, err)
+	cached := filepath.Join(c.dir, "cache", object.ContentOf(plain).CachePath())
+	must(t, os.WriteFile(cached, bytes.Repeat([]byte("x"), len(plain)), 0o444))
+	out, err := exec.Command(c.s.bin+"/rootstock-cell", "scrub", "--json", "--socket", c.dir+"/cell.sock").Output()
+	if err == nil || !strings.Contains(string(out), `"replaced":true`) || !strings.Contains(string(out), `["first","second"]`) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if got, err := os.ReadFile(cached); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("not replaced: %v", err)
+	}
+	disk := run(t, "", c.s.bin+"/rootstock-cell", "df", "--json", "--socket", c.dir+"/cell.sock")
+	if !strings.Contains(disk, `"containers":2`) || !strings.Contains(disk, `"counted":true`) {
+		t.Errorf("df: %s", disk)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,8 +87,15 @@ func TestWorkerWithMappedIDsKilled(t *testing.T) {
 	ids := []overlay.IDRange{{Container: 0, Host: 100_000, Size: 65_536}}
 	root := r.containerOf("one", "rootfs/demo@1", ids)
 	u := r.use(root)
-	for n := range count {
-		wait := u.fetch(root + "/" + coldPath("container", n))
+	// Backwards, or the daemon would have fetched what comes next.
+	var cold []string
+	for n := range count + 1 {
+		cold = append(cold, coldPath("container", n))
+	}
+	slices.Sort(cold)
+	slices.Reverse(cold)
+	for _, path := range cold[:count] {
+		wait := u.fetch(root + "/" + path)
 		r.kill()
 		wait()
 	}
@@ -96,7 +104,7 @@ func TestWorkerWithMappedIDsKilled(t *testing.T) {
 		t.Errorf("owner %d, %v", st.Uid, err)
 	}
 	// A stop is no more than that, and the next container gets the same mount.
-	wait := u.fetch(root + "/" + coldPath("container", count))
+	wait := u.fetch(root + "/" + cold[count])
 	r.halt(unix.SIGTERM)
 	r.resume()
 	wait()
