@@ -292,6 +292,17 @@ func TestCompileFailures(t *testing.T) {
 	if err := catalogs(t, down); errors.Is(err, imagemeta.ErrUnsupported) || !errors.Is(err, fetch.ErrUnavailable) {
 		t.Errorf("no server: %v", err)
 	}
+	// A catalog of another place.
+	lying := testrepo.New(t, testrepo.Options{})
+	lying.Publish(testrepo.Tree{"/here": testrepo.Nested(), "/here/x": testrepo.Text("x"), "/there": testrepo.Nested()})
+	honest := directoryAt(t, openRepository(t, clientOf(t, lying)), "/here", "")
+	there := testrepo.Nested()
+	there.Foreign = honest.Catalog
+	lying.Publish(testrepo.Tree{"/here": testrepo.Nested(), "/here/x": testrepo.Text("x"), "/there": there})
+	liar := openRepository(t, clientOf(t, lying))
+	if _, err := liar.Compile(t.Context(), directoryAt(t, liar, "", "")); !errors.Is(err, imagemeta.ErrUnsupported) || !errors.Is(err, client.ErrInconsistent) {
+		t.Errorf("a catalog that belongs elsewhere: %v", err)
+	}
 	// Catalogs that say how much there is are not read, others until it is too much.
 	r := openRepository(t, clientOf(t, repo))
 	for below, most := range map[string]int{"": 10, "/b": 2} {

@@ -165,3 +165,24 @@ func TestHoldDirectory(t *testing.T) {
 		t.Errorf("still mounted: %v", got)
 	}
 }
+
+// A held directory whose table is there reads what was never cached.
+func TestHoldDirectoryWithTable(t *testing.T) {
+	s := teststratum.New(t, "image.example.org")
+	s.Files("demo", "1", map[string][]byte{"d/a": []byte("a")})
+	h := newHost(t)
+	h.start()
+	r := h.open(s)
+	c, err := compile(t, r, "/rootfs/demo/1", "/d")
+	check(t, err)
+	l, err := h.tier.AcquireDirectory(t.Context(), r, c)
+	check(t, err)
+	h.stop()
+	r.Close()
+	h.start()
+	r = h.open(s)
+	h.tier.Hold(t.Context(), r, c.ID, &c.Directory)
+	root, _ := h.container(l)
+	wantRead(t, root+"/a", "a")
+	h.tier.Release(r, c.ID)
+}

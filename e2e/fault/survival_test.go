@@ -118,6 +118,7 @@ func TestWorkerWithMappedIDsKilled(t *testing.T) {
 		t.Errorf("%d starts: the worker was not killed each time", r.starts)
 	}
 	survived("worker killed that maps ids", count, got)
+	t.Logf("%d kills, %d operations, %d errors, longest %v: %s", count, got.Operations, len(got.Errors), got.Longest, got.What)
 }
 
 // The worker's program is swapped under load; one that hangs or fails is taken
