@@ -353,7 +353,7 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 		c.drop(m)
 	}
 	if len(c.o.Repositories) == 1 || ctx.Err() != nil {
-		m.closeShifted()
+		m.shifted.Close()
 		if len(c.o.Repositories) == 1 {
 			cancel()
 		}
@@ -368,7 +368,7 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	c.ended = append(c.ended, m)
 	c.failed[m.o.Name] = err
 	c.mu.Unlock()
-	m.closeShifted() // those who stand on it need what retire closes
+	m.shifted.Close() // those who stand on it need what retire closes
 	m.retire()
 	return nil
 }

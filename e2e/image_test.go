@@ -193,7 +193,7 @@ func round(root string, n int) error {
 	}
 	for _, e := range list {
 		if e.Type().IsRegular() {
-			if _, err := digest(filepath.Join(dir, e.Name())); err != nil {
+			if _, err := rig.Digest(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -259,7 +259,7 @@ func TestImageTierWithoutDaemon(t *testing.T) {
 		if !info.Mode().IsRegular() || info.Size() == 0 {
 			continue
 		}
-		if _, err := digest(name); err != nil {
+		if _, err := rig.Digest(name); err != nil {
 			failed++
 		}
 	}
@@ -271,7 +271,7 @@ func TestImageTierWithoutDaemon(t *testing.T) {
 	root = c.create("plugin.json", "rootfs/tree", "two")
 	for _, name := range walkNames(t, root) {
 		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() {
-			if _, err := digest(name); err != nil {
+			if _, err := rig.Digest(name); err != nil {
 				t.Errorf("after a restart: %v", err)
 			}
 		}
