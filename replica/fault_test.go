@@ -36,6 +36,23 @@ func (m *mortal) Put(ctx context.Context, name string, data []byte) error {
 	return m.Store.Put(ctx, name, data)
 }
 
+func (m *mortal) Draft(ctx context.Context, name string) (store.Draft, error) {
+	d, err := m.Store.Draft(ctx, name)
+	return mortalDraft{d, m}, err
+}
+
+type mortalDraft struct {
+	store.Draft
+	m *mortal
+}
+
+func (d mortalDraft) Commit(ctx context.Context) (int64, error) {
+	if d.m.left.Add(-1) < 0 {
+		return 0, errDied
+	}
+	return d.Draft.Commit(ctx)
+}
+
 func (m *mortal) Swap(ctx context.Context, name string, old, next []byte) error {
 	if m.left.Add(-1) < 0 {
 		return errDied
@@ -206,6 +223,37 @@ func TestFaults(t *testing.T) {
 				mustBeClosed(t, s)
 				repo.Fault(path, nil)
 				snapshot(t, r)
+				sameObjects(t, repo, s)
+			})
+		}
+	}
+}
+
+// whole hides that a store takes objects as they come, as a bucket does not.
+type whole struct{ store.Store }
+
+// What a proxy keeps damaged is asked for past it, and nothing of the damage
+// stays, be it longer or shorter than the object.
+func TestDamagedOnTheWay(t *testing.T) {
+	for name, damage := range map[string]string{"longer": strings.Repeat("damage", 40000), "shorter": "x", "none": ""} {
+		for how, to := range map[string]func(*local.Store) store.Store{
+			"as it comes": func(s *local.Store) store.Store { return s },
+			"whole":       func(s *local.Store) store.Store { return whole{s} },
+		} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				repo := offered(t)
+				repo.Publish(tree())
+				if damage != "" {
+					repo.Fault("data/", func(w http.ResponseWriter, r *http.Request) {
+						at := strings.Index(r.URL.Path, "data/")
+						if r.Header.Get("Pragma") != "no-cache" {
+							w.Write([]byte(damage))
+						}
+						w.Write(repo.Get(r.URL.Path[at:]))
+					})
+				}
+				s := newStore(t)
+				snapshot(t, replicator(t, repo.URL, to(s), trusting(repo)))
 				sameObjects(t, repo, s)
 			})
 		}

@@ -13,12 +13,12 @@ import (
 	"github.com/rootstock-cf/rootstock/store"
 )
 
-// inMemory bounds the stored bytes of objects under way. One that is larger
-// goes alone.
+// inMemory bounds the stored bytes under way of objects that have to be in
+// memory, catalogs and what goes to a bucket. One that is larger goes alone.
 const inMemory = 256 << 20
 
-// expected is how many bytes of an object memory is made for before they come;
-// chunks are no larger, but for those that somebody else cut.
+// expected is how many bytes of such an object memory is made for before they
+// come; chunks are no larger, but for those that somebody else cut.
 const expected = 32 << 20
 
 // ref is an object to be copied.
@@ -34,7 +34,7 @@ type copier struct {
 	from   fetch.Fetcher
 	to     store.Store
 	room   *semaphore.Weighted
-	copied func(bytes int)
+	copied func(bytes int64)
 
 	mu     sync.Mutex
 	flying map[ref]*flight
@@ -46,7 +46,7 @@ type flight struct {
 	err  error
 }
 
-func newCopier(from fetch.Fetcher, to store.Store, copied func(int)) *copier {
+func newCopier(from fetch.Fetcher, to store.Store, copied func(int64)) *copier {
 	return &copier{
 		from: from, to: to, copied: copied, room: semaphore.NewWeighted(inMemory),
 		flying: map[ref]*flight{}, spare: sync.Pool{New: func() any { return new(memory) }},
@@ -84,36 +84,64 @@ func (c *copier) once(ctx context.Context, r ref, plain int64) error {
 	if err != nil || there {
 		return err
 	}
-	weight := min(bound(plain), inMemory)
-	if err := c.room.Acquire(ctx, weight); err != nil {
-		return fmt.Errorf("copy %s: %w", r.name(), err)
-	}
-	defer c.room.Release(weight)
-	b, _ := c.spare.Get().(*memory)
-	defer c.spare.Put(b)
-	b.Buffer.Reset()
-	b.Grow(int(min(plain, expected)))
-	if err := c.fetch(ctx, r, bound(plain), b); err != nil {
+	d, err := c.draft(ctx, r, plain)
+	if err != nil {
 		return err
 	}
-	return c.put(ctx, r, b.Bytes())
+	err = c.fetch(ctx, r, bound(plain), d)
+	var n int64
+	if err == nil {
+		n, err = d.Commit(ctx)
+	}
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	c.copied(n)
+	return nil
+}
+
+// draft begins r in the store, or in memory for a store that takes whole objects.
+func (c *copier) draft(ctx context.Context, r ref, plain int64) (store.Draft, error) {
+	if to, ok := c.to.(store.Drafter); ok {
+		return to.Draft(ctx, r.name())
+	}
+	weight := min(bound(plain), inMemory)
+	if err := c.room.Acquire(ctx, weight); err != nil {
+		return nil, fmt.Errorf("copy %s: %w", r.name(), err)
+	}
+	b, _ := c.spare.Get().(*memory)
+	b.Buffer.Reset()
+	b.Grow(int(min(plain, expected)))
+	return &held{b, c, r.name(), weight}, nil
+}
+
+// held is a draft in memory.
+type held struct {
+	*memory
+	c      *copier
+	name   string
+	weight int64
+}
+
+func (h *held) Commit(ctx context.Context) (int64, error) {
+	return int64(h.Len()), h.c.to.Put(ctx, h.name, h.Bytes())
+}
+
+func (h *held) Close() error {
+	h.c.spare.Put(h.memory)
+	h.c.room.Release(h.weight)
+	return nil
 }
 
 // fetch gets the stored bytes of r, of which there are at most limit, and
 // verifies that they are r's.
-func (c *copier) fetch(ctx context.Context, r ref, limit int64, b *memory) error {
-	b.Buffer.Reset()
+func (c *copier) fetch(ctx context.Context, r ref, limit int64, dst fetch.Sink) error {
 	// Without compression, an object's plain bytes are those that are stored.
 	want := codec.Expect{Hash: r.hash, Compression: object.None, Size: -1, Limit: limit}
-	return fetch.Object(ctx, c.from, r.typ, want, b)
-}
-
-func (c *copier) put(ctx context.Context, r ref, stored []byte) error {
-	if err := c.to.Put(ctx, r.name(), stored); err != nil {
-		return err
-	}
-	c.copied(len(stored))
-	return nil
+	return fetch.Object(ctx, c.from, r.typ, want, dst)
 }
 
 // bound is more than any sane encoding of so many plain bytes takes.

@@ -54,11 +54,11 @@ func newPull(o Options, dir string, collects bool) *pull {
 		o: o, dir: dir, collects: collects, workers: make(chan struct{}, o.Workers),
 		readers: make(chan struct{}, reading), trees: map[string]*tree{},
 	}
-	p.copier = newCopier(o.From, o.To, func(n int) {
+	p.copier = newCopier(o.From, o.To, func(n int64) {
 		p.objects.Add(1)
-		p.bytes.Add(int64(n))
+		p.bytes.Add(n)
 		o.Progress.Objects.Add(1)
-		o.Progress.Bytes.Add(int64(n))
+		o.Progress.Bytes.Add(n)
 	})
 	return p
 }
@@ -263,9 +263,10 @@ func (p *pull) copyTree(ctx context.Context, t *tree, path string, h object.Hash
 	if err != nil {
 		return err
 	}
-	if err := p.copier.put(ctx, r, b); err != nil {
+	if err := p.o.To.Put(ctx, r.name(), b); err != nil {
 		return err
 	}
+	p.copier.copied(int64(len(b)))
 	p.catalogs.Add(1)
 	return os.Remove(stored)
 }

@@ -2,12 +2,14 @@ package replica_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/rootstock-cf/rootstock/client/fetch"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/replica"
 )
@@ -60,6 +62,19 @@ func TestWatch(t *testing.T) {
 	repo.Publish(tree("fourth"))
 	if res := <-results; res.Revision != 4 {
 		t.Errorf("after a failure: revision %d", res.Revision)
+	}
+	// A head that could not be copied is not one that was: it is tried again,
+	// though it has not changed since.
+	repo.Fault("data/", http.NotFound)
+	repo.Publish(tree("fifth"))
+	for err := range failures {
+		if errors.Is(err, fetch.ErrNotFound) {
+			break
+		}
+	}
+	repo.Fault("data/", nil)
+	if res := <-results; res.Revision != 5 {
+		t.Errorf("after objects were missing: revision %d", res.Revision)
 	}
 	cancel()
 	group.Wait()

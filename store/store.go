@@ -51,6 +51,28 @@ type Store interface {
 	Lock(ctx context.Context, owner string) (unlock func() error, err error)
 }
 
+// Drafter is a store that takes an object as it comes, so that nobody has to hold
+// all of it in memory.
+type Drafter interface {
+	// Draft begins an object, a name below data/. The caller closes the
+	// draft.
+	Draft(ctx context.Context, name string) (Draft, error)
+}
+
+// Draft is an object on its way, for one goroutine. Nobody sees any of it before
+// Commit.
+type Draft interface {
+	io.Writer
+	// Reset drops what was written.
+	Reset() error
+	// Commit puts what was written, as Put does, and returns its size in
+	// bytes. Only Close may follow.
+	Commit(ctx context.Context) (size int64, err error)
+	// Close gives back what the draft took, and drops it unless it was
+	// committed.
+	Close() error
+}
+
 // Lister is a store that can name what it holds.
 type Lister interface {
 	// List calls yield for every name below prefix with its size in bytes,

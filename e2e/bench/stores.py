@@ -5,16 +5,18 @@
              on the same files, in turns, with the processor time each request
              cost the server (which a busy machine does not distort as much)
   replicate  MB/s from a loopback server into a directory, beside curl --parallel
-             of the same files from nginx, which neither verifies nor syncs
+             of the same files from nginx, which neither verifies nor syncs, and
+             beside curl and then sha1sum and sync, which does what we do
   publish    into a bucket of versitygw on loopback, beside a directory, and
-             whose processor time it was
+             whose processor time it was; versitygw keeps connections, as other
+             S3 servers do without being told
 
 Nothing is deleted before the end: a file system that has just freed much makes
 new files slowly.
 
 usage: make bench-stores    (needs nginx, ab, curl, and bin/ built)
 """
-import hashlib, io, os, random, re, resource, shutil, signal, socket, subprocess, tarfile, tempfile, time
+import io, os, random, re, resource, shutil, signal, socket, subprocess, tarfile, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ROOTSTOCK = os.path.join(ROOT, "bin", "rootstock")
@@ -105,7 +107,7 @@ def main():
         gw = run("go", "run", "./internal/versitygw/program", cwd=ROOT).strip()
         gwport = port()
         os.makedirs(j("s3", "bench"))
-        gateway = start(gw, "--quiet", "--port", f"127.0.0.1:{gwport}", "--access", "a", "--secret", "b", "posix", j("s3"))
+        gateway = start(gw, "--quiet", "--keep-alive", "--port", f"127.0.0.1:{gwport}", "--access", "a", "--secret", "b", "posix", j("s3"))
         wait(gwport)
         env = dict(os.environ, AWS_ENDPOINT_URL=f"http://127.0.0.1:{gwport}", AWS_ACCESS_KEY_ID="a",
                    AWS_SECRET_ACCESS_KEY="b", AWS_REGION="us-east-1")
@@ -155,22 +157,21 @@ server {{ listen 127.0.0.1:{a}; root {store}; }} }}""")
         files = [f for _, f in sizes]
         with open(j("curl.conf"), "w") as f:
             f.writelines(f'url="http://127.0.0.1:{a}/{n}"\noutput="{n}"\n' for n in files)
-        times = {"curl": [], "nginx": [], "ours": []}
+        curl = f"curl -s --parallel --parallel-max 16 --create-dirs -K {j('curl.conf')}"
+        peers = {"curl": curl, "curl, sha1sum, sync": curl + " && find . -type f -print0 | xargs -0 -P 2 -n 500 sha1sum >/dev/null && sync -f ."}
+        sources = {"from nginx": a, "from ours": b}
+        times = {who: [] for who in (*peers, *sources)}
         for i in range(3):
-            os.mkdir(j(f"curl{i}"))
-            times["curl"].append(timed("curl", "-s", "--parallel", "--parallel-max", "16", "--create-dirs", "-K", j("curl.conf"), cwd=j(f"curl{i}")))
-            for who, p in (("nginx", a), ("ours", b)):
-                times[who].append(timed(ROOTSTOCK, "replicate", f"http://127.0.0.1:{p}", j(f"replica-{who}-{i}"), "--key", j("keys", NAME + ".pub"), "--quiet"))
-        mb = stored_mb("replica-ours-0")
+            for who, command in peers.items():
+                os.mkdir(j(f"{who}-{i}"))
+                times[who].append(timed("sh", "-c", command, cwd=j(f"{who}-{i}")))
+            for who, p in sources.items():
+                times[who].append(timed(ROOTSTOCK, "replicate", f"http://127.0.0.1:{p}", j(f"{who}-{i}"), "--key", j("keys", NAME + ".pub"), "--quiet"))
+        mb = stored_mb("from ours-0")
         best = {who: tuple(map(min, zip(*t))) for who, t in times.items()}
-        began = time.process_time()
-        for n in files:
-            hashlib.shake_128(open(os.path.join(store, n), "rb").read()).digest(20)
-        hashing = time.process_time() - began
-        said = lambda who: f"{mb / best[who][0]:.0f} MB/s ({best[who][1]:.2f} s cpu)"
-        (tc, cc), (tn, cn) = best["curl"], best["nginx"]
-        print(f"replicate {mb:.0f} MB, {len(files)} files: from nginx {said('nginx')}, from ours {said('ours')}; curl from nginx {said('curl')}, "
-              f"hashing alone {hashing:.2f} s cpu: {tc / tn:.2f} x of curl, {(cc + hashing) / cn:.2f} x per cpu of curl and hashing")
+        print(f"replicate {mb:.0f} MB, {len(files)} files: " + "; ".join(f"{who} {mb / t:.0f} MB/s {c:.2f} s cpu" for who, (t, c) in best.items()))
+        t, c = best["from nginx"]
+        print("replicate from nginx: " + ", ".join(f"{best[who][0] / t:.2f} x of {who} ({best[who][1] / c:.2f} x per cpu)" for who in peers))
     finally:
         for p in procs:
             p.send_signal(signal.SIGTERM)

@@ -37,6 +37,7 @@ var (
 	_ store.Lister     = (*Store)(nil)
 	_ store.AgedLister = (*Store)(nil)
 	_ store.Deleter    = (*Store)(nil)
+	_ store.Drafter    = (*Store)(nil)
 )
 
 const (

@@ -223,7 +223,16 @@ func TestFullDisk(t *testing.T) {
 	small := put(t, s, "small")
 	big := make([]byte, 3<<20)
 	name := object.Path(object.SHAKE128.Sum(big), object.Bulk)
+	draft, err := s.Draft(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, werr := draft.Write(big)
+	if err := draft.Close(); err != nil {
+		t.Error(err)
+	}
 	for op, err := range map[string]error{
+		"Draft":      werr,
 		"Put object": s.Put(t.Context(), name, big),
 		"Put root":   s.Put(t.Context(), ".cvmfsreflog", big),
 		"Swap":       s.Swap(t.Context(), ".cvmfspublished", nil, big),

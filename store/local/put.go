@@ -43,17 +43,7 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 	if err := unix.Stat(path, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == int64(len(data)) {
 		return nil
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if err := s.begin(ctx); err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
-	}
-	s.puts.Add(1)
-	temp, err := s.writeObject(data, s.generation)
-	if err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
-	}
-	if err := rename(temp, path); err != nil {
+	if err := s.putObject(ctx, path, data); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -218,9 +217,8 @@ func (s *Store) writeLock(ctx context.Context, f lockFile, o minio.PutObjectOpti
 	if err != nil {
 		return "", err
 	}
-	o.ContentType, o.CacheControl, o.SendContentMd5 = "application/json", "no-store", true
-	info, err := s.client.Client.PutObject(ctx, s.o.Bucket, s.key(lockName), bytes.NewReader(text), int64(len(text)), o)
-	return info.ETag, err
+	o.ContentType, o.CacheControl = "application/json", "no-store"
+	return s.upload(ctx, lockName, text, o)
 }
 
 // printable makes a text from a bucket or a caller fit for a message.

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -29,38 +30,56 @@ func (k key) shard() byte { return k.hash.Digest[0] }
 
 func (k key) name() string { return object.Path(k.hash, k.typ) }
 
+// onePage is how many names a server tells at a time.
+const onePage = 1000
+
 // headsFirst is for how many objects of one data/xx the server is asked singly
-// before that data/xx is listed: one page of a listing has 1000 names.
+// before that data/xx is listed.
 const headsFirst = 2
 
-// names is which objects the bucket holds, one data/xx after the other as they
-// are asked for. It counts only while the lock is held: all others that put or
-// delete need the lock, too.
+// names is which objects the bucket holds. The first question takes one page of
+// a listing of all of data/: a new repository, into which most is put, has no
+// more. Of a larger one, each data/xx is listed as it is asked for. All this
+// counts only while the lock is held: all others that put or delete need the
+// lock, too.
 type names struct {
-	mu     sync.Mutex
-	on     bool
+	mu    sync.Mutex
+	known *known // nil without the lock
+}
+
+// known is what was learned since the lock was taken. Under the mutex of names,
+// which may have forgotten it when a listing ends.
+type known struct {
+	first  listing
+	all    bool // first told all there is
 	shards [256]*shard
 }
 
 type shard struct {
-	asked  int
+	listing
+	asked int
+	sizes map[key]int64 // what is known to be there; if listed, all there is
+}
+
+type listing struct {
 	listed bool
 	busy   chan struct{} // closed when a listing under way has ended
-	sizes  map[key]int64 // what is known to be there; if listed, all there is
 }
 
 // reset begins anew, with nothing known.
 func (n *names) reset(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.on, n.shards = on, [256]*shard{}
+	if n.known = nil; on {
+		n.known = &known{}
+	}
 }
 
-func (n *names) shard(k key) *shard {
-	sh := n.shards[k.shard()]
+func (kn *known) shard(k key) *shard {
+	sh := kn.shards[k.shard()]
 	if sh == nil {
 		sh = &shard{sizes: map[key]int64{}}
-		n.shards[k.shard()] = sh
+		kn.shards[k.shard()] = sh
 	}
 	return sh
 }
@@ -74,21 +93,26 @@ func (n *names) has(ctx context.Context, s *Store, name string) (size int64, ok,
 	}
 	for {
 		n.mu.Lock()
-		if !n.on {
+		kn := n.known
+		if kn == nil {
 			n.mu.Unlock()
 			return 0, false, false, nil
 		}
-		sh := n.shard(k)
+		sh := kn.shard(k)
 		size, ok = sh.sizes[k]
-		if ok || sh.listed {
+		if ok || sh.listed || kn.all {
 			n.mu.Unlock()
 			return size, ok, true, nil
 		}
-		if sh.asked++; sh.asked <= headsFirst {
-			n.mu.Unlock()
-			return 0, false, false, nil
+		next, prefix := &kn.first, "data/"
+		if kn.first.listed {
+			if sh.asked++; sh.asked <= headsFirst {
+				n.mu.Unlock()
+				return 0, false, false, nil
+			}
+			next, prefix = &sh.listing, fmt.Sprintf("data/%02x/", k.shard())
 		}
-		if busy := sh.busy; busy != nil {
+		if busy := next.busy; busy != nil {
 			n.mu.Unlock()
 			select {
 			case <-busy:
@@ -97,30 +121,41 @@ func (n *names) has(ctx context.Context, s *Store, name string) (size int64, ok,
 				return 0, false, true, fmt.Errorf("look for %s: %w", name, ctx.Err())
 			}
 		}
-		sh.busy = make(chan struct{})
+		next.busy = make(chan struct{})
 		n.mu.Unlock()
-		sizes, err := s.listShard(ctx, k.shard())
-		n.mu.Lock()
-		if err == nil {
-			for k, size := range sizes {
-				sh.sizes[k] = size
-			}
-			sh.listed = true
-		}
-		close(sh.busy)
-		sh.busy = nil
-		n.mu.Unlock()
-		if err != nil {
+		if err := n.learn(ctx, s, kn, next, prefix); err != nil {
 			return 0, false, true, err
 		}
 	}
 }
 
+// learn asks for the names below prefix, which is next's.
+func (n *names) learn(ctx context.Context, s *Store, kn *known, next *listing, prefix string) error {
+	first := next == &kn.first
+	limit := 0
+	if first {
+		limit = onePage
+	}
+	sizes, all, err := s.listObjects(ctx, prefix, limit)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err == nil {
+		for k, size := range sizes {
+			kn.shard(k).sizes[k] = size
+		}
+		next.listed = true
+		kn.all = kn.all || first && all
+	}
+	close(next.busy)
+	next.busy = nil
+	return err
+}
+
 func (n *names) add(k key, size int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.on {
-		n.shard(k).sizes[k] = size
+	if n.known != nil {
+		n.known.shard(k).sizes[k] = size
 	}
 }
 
@@ -132,21 +167,31 @@ func (n *names) forget(name string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if sh := n.shards[k.shard()]; sh != nil {
-		delete(sh.sizes, k)
+	if n.known != nil {
+		delete(n.known.shard(k).sizes, k)
 	}
 }
 
-// listShard asks for the names below data/xx.
-func (s *Store) listShard(ctx context.Context, xx byte) (map[key]int64, error) {
-	sizes := map[key]int64{}
-	err := s.list(ctx, fmt.Sprintf("data/%02x/", xx), func(name string, size int64, _ time.Time) error {
+var errEnough = errors.New("enough is listed")
+
+// listObjects asks for the names below prefix, of which it takes at most limit
+// unless that is 0, and tells whether that was all.
+func (s *Store) listObjects(ctx context.Context, prefix string, limit int) (sizes map[key]int64, all bool, err error) {
+	sizes = map[key]int64{}
+	told := 0
+	err = s.list(ctx, prefix, func(name string, size int64, _ time.Time) error {
 		if k, ok := keyOf(name); ok {
 			sizes[k] = size
 		}
+		if told++; told == limit {
+			return errEnough
+		}
 		return nil
 	})
-	return sizes, err
+	if errors.Is(err, errEnough) {
+		return sizes, false, nil
+	}
+	return sizes, true, err
 }
 
 // List calls yield for each name that starts with prefix.

@@ -2,9 +2,13 @@ package s3_test
 
 import (
 	"bytes"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -14,8 +18,19 @@ import (
 	"github.com/rootstock-cf/rootstock/store/s3"
 )
 
-// What is there already is asked of listings, not object by object.
+// What is there already is asked of listings, not object by object: of one where
+// all of it fits into that.
 func TestExistenceByListing(t *testing.T) {
+	for name, tc := range map[string]struct{ objects, heads, lists int }{
+		"new":   {0, 0, 1},
+		"small": {300, 0, 1},
+		"large": {1100, 2 * 256, 1 + 256},
+	} {
+		t.Run(name, func(t *testing.T) { existence(t, tc.objects, tc.heads, tc.lists) })
+	}
+}
+
+func existence(t *testing.T, objects, maxHeads, maxLists int) {
 	server := versitygw.Start(t, bucket)
 	middle := putBetween(t, server)
 	o := options(server, prefix)
@@ -25,10 +40,23 @@ func TestExistenceByListing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const objects = 300
-	for i := range objects {
-		put(t, s, fmt.Sprint(i))
+	const workers = 4
+	each := func(n int, f func(i int)) {
+		var group sync.WaitGroup
+		for worker := range workers {
+			group.Go(func() {
+				for i := worker; i < n; i += workers {
+					f(i)
+				}
+			})
+		}
+		group.Wait()
 	}
+	each(objects, func(i int) {
+		if err := s.Put(t.Context(), nameOf(fmt.Sprint(i)), []byte(fmt.Sprint(i))); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -44,20 +72,14 @@ func TestExistenceByListing(t *testing.T) {
 	defer unlock()
 	middle.misbehave(nil)
 	const asked = 4000
-	var group sync.WaitGroup
-	for worker := range 4 {
-		group.Go(func() {
-			for i := worker; i < asked; i += 4 {
-				size, ok, err := s.Has(t.Context(), nameOf(fmt.Sprint(i)))
-				if want := i < objects; err != nil || ok != want || ok && size != int64(len(fmt.Sprint(i))) {
-					t.Errorf("Has(%d) = %d, %v, %v", i, size, ok, err)
-				}
-			}
-		})
-	}
-	group.Wait()
+	each(asked, func(i int) {
+		size, ok, err := s.Has(t.Context(), nameOf(fmt.Sprint(i)))
+		if want := i < objects; err != nil || ok != want || ok && size != int64(len(fmt.Sprint(i))) {
+			t.Errorf("Has(%d) = %d, %v, %v", i, size, ok, err)
+		}
+	})
 	heads, lists := middle.count(method(http.MethodHead)), middle.count(isList)
-	if heads > 2*256 || lists > 256 {
+	if heads > maxHeads || lists > maxLists {
 		t.Errorf("%d names cost %d single questions and %d listings", asked, heads, lists)
 	}
 	// What is put is known, what is deleted is not.
@@ -118,6 +140,7 @@ func TestHeaders(t *testing.T) {
 	o := options(server, prefix)
 	o.Endpoint, o.ACL = middle.url, "private"
 	s := open(t, o)
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("x")))
 	for name, want := range map[string][2]string{
 		nameOf("x"):          {"application/octet-stream", "max-age=259200"},
 		".cvmfswhitelist":    {"application/x-cvmfs", "max-age=61"},
@@ -129,7 +152,8 @@ func TestHeaders(t *testing.T) {
 		}
 		n := middle.count(func(r *http.Request) bool {
 			return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, prefix+"/"+name) && r.Header.Get("Content-Type") == want[0] &&
-				r.Header.Get("Cache-Control") == want[1] && r.Header.Get("X-Amz-Acl") == "private" && r.Header.Get("Content-Md5") != ""
+				r.Header.Get("Cache-Control") == want[1] && r.Header.Get("X-Amz-Acl") == "private" &&
+				r.Header.Get("X-Amz-Content-Sha256") == sum && r.Header.Get("Content-Encoding") == ""
 		})
 		if n != 1 {
 			t.Errorf("%s: %d puts with %v", name, n, want)
@@ -143,6 +167,55 @@ func TestHeaders(t *testing.T) {
 		return r.Method == http.MethodPut && r.Header.Get("If-None-Match") == "*" && r.Header.Get("Cache-Control") == "max-age=61"
 	}); n != 1 {
 		t.Errorf("%d first manifests on condition that there is none", n)
+	}
+}
+
+// What is damaged on its way up is refused, and nothing of it is there.
+func TestDamagedOnTheWayUp(t *testing.T) {
+	middle := putBetween(t, versitygw.Start(t, bucket))
+	o := options(&versitygw.Server{URL: middle.url}, prefix)
+	o.Retries = 1
+	s := open(t, o)
+	middle.misbehave(func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+		if r.Method == http.MethodPut {
+			body, err := io.ReadAll(r.Body)
+			if err != nil || len(body) == 0 {
+				t.Errorf("%d bytes, %v", len(body), err)
+			}
+			body[0] ^= 1
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		pass.ServeHTTP(w, r)
+	})
+	for _, name := range []string{nameOf("object"), ".cvmfswhitelist"} {
+		if err := s.Put(t.Context(), name, []byte("object")); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	middle.misbehave(nil)
+	for _, name := range []string{nameOf("object"), ".cvmfswhitelist"} {
+		if _, ok, err := s.Has(t.Context(), name); ok || err != nil {
+			t.Errorf("%s is there: %v, %v", name, ok, err)
+		}
+	}
+}
+
+// Where the signature does not cover the content, its MD5 does.
+func TestUnsignedContentHasMD5(t *testing.T) {
+	sums := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			sums <- r.Header.Get("Content-Md5")
+		}
+	}))
+	defer server.Close()
+	s, err := s3.Open(s3.Options{Bucket: bucket, Endpoint: server.URL, Region: versitygw.Region, AccessKey: "a", SecretKey: "b", SignatureV2: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "object")
+	if sum := md5.Sum([]byte("object")); <-sums != base64.StdEncoding.EncodeToString(sum[:]) {
+		t.Error("it is not the content's")
 	}
 }
 

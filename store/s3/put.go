@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +29,7 @@ const (
 
 // headers are what the web is to see of a file (CVMFS-FORMAT 5.10, 8.2).
 func (s *Store) headers(name string) minio.PutObjectOptions {
-	o := minio.PutObjectOptions{PartSize: onePut, SendContentMd5: true, UserMetadata: map[string]string{}}
+	o := minio.PutObjectOptions{PartSize: onePut, UserMetadata: map[string]string{}}
 	switch {
 	case store.IsObject(name):
 		o.ContentType, o.CacheControl = "application/octet-stream", "max-age=259200"
@@ -42,9 +44,22 @@ func (s *Store) headers(name string) minio.PutObjectOptions {
 	return o
 }
 
-func (s *Store) upload(ctx context.Context, name string, data []byte, o minio.PutObjectOptions) error {
-	_, err := s.client.Client.PutObject(ctx, s.o.Bucket, s.key(name), bytes.NewReader(data), int64(len(data)), o)
-	return err
+// upload sends data with what lets the server know that it got what was sent: a
+// signature of all of it over plain HTTP, its MD5 otherwise. The library's own
+// way over plain HTTP signs every 64 KiB: that takes a quarter more of our
+// processor time, and servers have been seen to store its marks as the object's
+// Content-Encoding.
+func (s *Store) upload(ctx context.Context, name string, data []byte, o minio.PutObjectOptions) (etag string, err error) {
+	size := int64(len(data))
+	if s.secure || s.o.SignatureV2 || size > onePut {
+		o.SendContentMd5 = true
+		info, err := s.client.Client.PutObject(ctx, s.o.Bucket, s.key(name), bytes.NewReader(data), size, o)
+		return info.ETag, err
+	}
+	sum := sha256.Sum256(data)
+	o.DisableContentSha256 = true // in 64 KiB
+	info, err := s.client.PutObject(ctx, s.o.Bucket, s.key(name), bytes.NewReader(data), size, "", hex.EncodeToString(sum[:]), o)
+	return info.ETag, err
 }
 
 // Put stores data under name. An object that is there already costs the server
@@ -61,7 +76,7 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 	}
 	o := s.headers(name)
 	if !store.IsObject(name) {
-		if err := s.upload(ctx, name, data, o); err != nil {
+		if _, err := s.upload(ctx, name, data, o); err != nil {
 			return fmt.Errorf("put %s: %w", name, s.explain(err))
 		}
 		return nil
@@ -77,7 +92,7 @@ func (s *Store) putObject(ctx context.Context, name string, data []byte, o minio
 	first := o
 	first.SetMatchETagExcept("*")
 	for try := 0; ; try++ {
-		err := s.upload(ctx, name, data, first)
+		_, err := s.upload(ctx, name, data, first)
 		refused, again := refusedCondition(err)
 		if !refused {
 			return err
@@ -89,7 +104,7 @@ func (s *Store) putObject(ctx context.Context, name string, data []byte, o minio
 		if err == nil && info.Size == int64(len(data)) {
 			return nil
 		}
-		err = s.upload(ctx, name, data, s.headers(name))
+		_, err = s.upload(ctx, name, data, s.headers(name))
 		return err
 	}
 }
@@ -118,7 +133,7 @@ func (s *Store) Swap(ctx context.Context, name string, old, next []byte) error {
 		} else {
 			o.SetMatchETag(etag)
 		}
-		err = s.upload(ctx, name, next, o)
+		_, err = s.upload(ctx, name, next, o)
 		refused, again := refusedCondition(err)
 		if !refused {
 			if err != nil {

@@ -10,8 +10,8 @@
 // an object that its holder renews (lock.go). A server that ignores the
 // conditions is found out when the lock is taken, and refused.
 //
-// Whether an object is there already is asked of listings, one for each
-// data/xx, rather than object by object (names.go). Sync asks the server again
+// Whether an object is there already is asked of listings, one of all where that
+// is enough, else one for each data/xx, rather than object by object (names.go). Sync asks the server again
 // for everything put since the last one: only what it then lists is taken for
 // stored (sync.go).
 //
@@ -84,6 +84,7 @@ type Store struct {
 	o      Options
 	spec   string // s3://bucket/prefix, for messages
 	client minio.Core
+	secure bool // over TLS
 	clock  *serverClock
 	turns  chan struct{} // requests under way
 
@@ -110,14 +111,14 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, spec: "s3://" + strings.TrimSuffix(o.Bucket+"/"+o.Prefix, "/"), clock: &serverClock{},
-		turns: make(chan struct{}, o.Concurrency), unverified: map[key]int64{},
+		turns: make(chan struct{}, o.Concurrency), unverified: map[key]int64{}, secure: endpoint.Scheme == "https",
 	}
 	lookup := minio.BucketLookupPath
 	if o.DNSBuckets {
 		lookup = minio.BucketLookupDNS
 	}
 	client, err := minio.New(endpoint.Host, &minio.Options{
-		Creds: o.credentials(), Secure: endpoint.Scheme == "https", Region: o.Region, BucketLookup: lookup,
+		Creds: o.credentials(), Secure: s.secure, Region: o.Region, BucketLookup: lookup,
 		Transport: newTransport(o, s.clock), MaxRetries: o.Retries + 1,
 	})
 	if err != nil {

@@ -63,7 +63,7 @@ func (s *Store) Sync(ctx context.Context) error {
 // drop forgets all names, which may have been wrong, and asks anew.
 func (n *names) drop() {
 	n.mu.Lock()
-	on := n.on
+	on := n.known != nil
 	n.mu.Unlock()
 	n.reset(on)
 }
@@ -84,7 +84,7 @@ func (s *Store) verify(ctx context.Context, xx byte, want map[key]int64) error {
 		}
 	} else {
 		var err error
-		if have, err = s.listShard(ctx, xx); err != nil {
+		if have, _, err = s.listObjects(ctx, fmt.Sprintf("data/%02x/", xx), 0); err != nil {
 			return err
 		}
 	}

@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Objects are left", testObjectsAreLeft},
 		{"Root files are replaced", testRootFiles},
 		{"Data stays the caller's", testDataIsCopied},
+		{"Draft", testDraft},
 		{"Names", testNames},
 		{"Cancel", testCancel},
 		{"Swap", testSwap},
