@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/rootstock-cf/rootstock/catalog/history"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher/revision"
+	"github.com/rootstock-cf/rootstock/store"
 )
 
 // edit changes the repository: with the store locked, do works on top of the
@@ -48,6 +50,12 @@ func (p *Publisher) editTags(ctx context.Context, what string, tags retag) error
 
 // locked takes the store's lock and reads the head. The caller calls unlock.
 func (p *Publisher) locked(ctx context.Context, what string) (_ *head, unlock func(), err error) {
+	if _, ok := p.o.Store.(store.Sharer); ok {
+		told := time.AfterFunc(time.Second, func() {
+			p.o.Log.Warn("another publisher has the repository; waiting for a turn", "to", what)
+		})
+		defer told.Stop()
+	}
 	release, err := p.o.Store.Lock(ctx, owner(what))
 	if err != nil {
 		return nil, nil, err
