@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -34,7 +35,7 @@ func (p *Publisher) edit(ctx context.Context, what string,
 	if err != nil || !changed {
 		return h.manifest.Revision, err
 	}
-	return p.commit(ctx, h, tx, what)
+	return p.commit(ctx, h, tx, cmp.Or(h.what, what))
 }
 
 // editTags changes the tags and nothing else: the revision stays, its manifest

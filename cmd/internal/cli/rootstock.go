@@ -53,7 +53,7 @@ func openStore(spec string) (store.Store, error) {
 	}
 	s, err := local.Open(spec)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("store %s: no repository here; rootstock init --store %s makes one: %w", spec, spec, err)
+		return nil, fmt.Errorf("store %s: no repository here; rootstock init --store %s makes one", spec, spec)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", spec, err)
