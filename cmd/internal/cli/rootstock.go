@@ -53,13 +53,22 @@ func openStore(spec string) (store.Store, error) {
 	}
 	s, err := local.Open(spec)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("store %s: no repository here; rootstock init --store %s makes one", spec, spec)
+		return nil, noStore(spec)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", spec, err)
 	}
 	return s, nil
 }
+
+// noStore is a directory that holds no repository: fs.ErrNotExist.
+type noStore string
+
+func (s noStore) Error() string {
+	return fmt.Sprintf("store %s: no repository here; rootstock init --store %[1]s makes one", string(s))
+}
+
+func (noStore) Unwrap() error { return fs.ErrNotExist }
 
 // createStore is openStore for a place that is to get a new repository.
 func createStore(ctx context.Context, spec string) (store.Store, error) {
