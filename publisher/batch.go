@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/rootstock-cf/rootstock/publisher/revision"
 	"github.com/rootstock-cf/rootstock/reference"
@@ -39,6 +40,9 @@ type batch struct {
 	// planned those that a dry run would have put.
 	wanted  map[reference.Reference]bool
 	planned []Listed
+	// The steps before from are done already, in an earlier revision; next is
+	// where to go on, after another publisher had its turn.
+	from, next int
 	// unsure are the kinds a Put of which failed before it could say its
 	// name: a Keep could take what the Put means.
 	unsure map[reference.Kind]bool
@@ -71,12 +75,23 @@ var errAgain = errors.New("a step failed half-way")
 // what is done.
 //
 // The repository is locked for as long as that takes: sources are opened one
-// after the other, and closed.
+// after the other, and closed. Where the store is a [store.Sharer], others who
+// wait for the lock get it between two Puts, and what is done so far is a
+// revision of its own.
 func (p *Publisher) Apply(ctx context.Context, what string, steps []Step, done func(i int, o Outcome)) ([]Outcome, uint64, error) {
 	all := make([]Outcome, len(steps))
-	for {
+	if s, ok := p.o.Store.(store.Sharer); ok {
+		end, err := s.Share(ctx)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", what, err)
+		}
+		defer end() //nolint:errcheck // it ends with the process at the latest
+	}
+	for from := 0; ; {
+		b := &batch{p: p, from: from}
 		rev, err := p.edit(ctx, what, func(ctx context.Context, h *head, tx *revision.Tx) (bool, error) {
-			return (&batch{p: p, h: h, tx: tx}).run(ctx, steps, all, done)
+			b.h, b.tx = h, tx
+			return b.run(ctx, steps, all, done)
 		})
 		if errors.Is(err, errAgain) {
 			continue // without the step that failed: there are fewer each time
@@ -84,8 +99,37 @@ func (p *Publisher) Apply(ctx context.Context, what string, steps []Step, done f
 		if err != nil {
 			return nil, 0, fmt.Errorf("%s: %w", what, err)
 		}
-		number(all, rev)
-		return all, rev, nil
+		number(all[from:b.next], rev)
+		if from = b.next; from == len(steps) {
+			return all, rev, nil
+		}
+		if err := p.giveWay(ctx); err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", what, err)
+		}
+	}
+}
+
+// awaited reports whether another publisher waits for the lock.
+func (p *Publisher) awaited(ctx context.Context) (bool, error) {
+	s, ok := p.o.Store.(store.Sharer)
+	if !ok {
+		return false, nil
+	}
+	return s.Awaited(ctx)
+}
+
+// giveWay returns when nobody waits for the lock any more: those who did have
+// it, or had it.
+func (p *Publisher) giveWay(ctx context.Context) error {
+	for {
+		if awaited, err := p.awaited(ctx); err != nil || !awaited {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
@@ -111,15 +155,29 @@ func (p *Publisher) Rehearse(ctx context.Context, steps []Step, done func(i int,
 	return all, h.manifest.Revision, nil
 }
 
-// run carries out the steps that have not failed yet.
+// run carries out the steps that have not failed yet, from b.from to b.next.
 func (b *batch) run(ctx context.Context, steps []Step, all []Outcome, done func(i int, o Outcome)) (changed bool, err error) {
 	b.wanted, b.unsure = map[reference.Reference]bool{}, map[reference.Kind]bool{}
 	for i, s := range steps {
-		if all[i].Err != nil {
-			if p, ok := s.(*Put); ok {
-				p.want(b, nil)
+		put, isPut := s.(*Put)
+		if i < b.from || all[i].Err != nil {
+			switch {
+			case isPut && all[i].Err == nil:
+				b.wanted[all[i].Result.Reference] = true
+			case isPut:
+				put.want(b, nil)
 			}
 			continue
+		}
+		if isPut && i > b.from {
+			awaited, err := b.p.awaited(ctx)
+			if err != nil {
+				return false, err
+			}
+			if awaited {
+				b.next = i
+				return changed, nil
+			}
 		}
 		all[i] = s.apply(ctx, b)
 		all[i].Step = s
@@ -138,6 +196,7 @@ func (b *batch) run(ctx context.Context, steps []Step, all []Outcome, done func(
 		}
 		changed = changed || all[i].Changed && all[i].Err == nil
 	}
+	b.next = len(steps)
 	return changed, nil
 }
 

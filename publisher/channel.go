@@ -246,7 +246,7 @@ func (p *Publisher) RollbackChannel(ctx context.Context, ref reference.Reference
 				return move{}, fmt.Errorf("the channel is %w; rootstock channel status shows those that are", ErrNotFound)
 			}
 			if now.Rollout != nil {
-				return move{stay: true}, nil
+				return move{stay: true, what: fmt.Sprintf("roll back %s to %s", ref, now.Version)}, nil
 			}
 			if len(now.Previous) == 0 {
 				return move{}, fmt.Errorf("it has pointed to %s only; rootstock channel set names another version", now.Version)
@@ -257,7 +257,7 @@ func (p *Publisher) RollbackChannel(ctx context.Context, ref reference.Reference
 				err = fmt.Errorf("%s has been published anew since: it was tree %s, now it is %s; if you want it, rootstock channel set says so",
 					t.Reference, was.Tree, t.Tree)
 			}
-			return move{to: t, past: now.Previous[1:]}, err
+			return move{to: t, past: now.Previous[1:], what: fmt.Sprintf("roll back %s to %s", ref, was.Version)}, err
 		})
 }
 
@@ -269,6 +269,7 @@ type move struct {
 	stay    bool
 	nothing bool           // is to change at all
 	rollout *rollout.State // to be under way
+	what    string         // is done, if it says more than the caller could
 }
 
 // chooser chooses a move. Now is nil for a new channel.
@@ -302,6 +303,7 @@ func (p *Publisher) point(
 	if err != nil {
 		return false, err
 	}
+	h.what = m.what
 	r.To, r.Tree, r.Rollout = m.to.Reference.Version, m.to.Tree, m.rollout
 	there := false
 	if now != nil {

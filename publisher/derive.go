@@ -41,8 +41,8 @@ func Derive(ctx context.Context, src *source.Source, p *source.Progress) (*Deriv
 // hashing names contents and keeps none.
 type hashing struct{ buf []byte }
 
-// Ingest implements [flatten.Ingester].
-func (h *hashing) Ingest(ctx context.Context, size int64, r io.Reader) (object.ContentID, error) {
+// Take implements [flatten.Ingester].
+func (h *hashing) Take(ctx context.Context, size int64, r io.Reader, named func(object.ContentID)) error {
 	sum := sha256.New()
 	for size > 0 {
 		n, err := io.ReadFull(r, h.buf[:min(size, int64(len(h.buf)))])
@@ -50,10 +50,14 @@ func (h *hashing) Ingest(ctx context.Context, size int64, r io.Reader) (object.C
 			err = io.ErrUnexpectedEOF
 		}
 		if err = errors.Join(err, ctx.Err()); err != nil {
-			return object.ContentID{}, fmt.Errorf("read content: %w", err)
+			return fmt.Errorf("read content: %w", err)
 		}
 		sum.Write(h.buf[:n]) //nolint:errcheck // a hash.Hash never fails
 		size -= int64(n)
 	}
-	return object.ContentID(sum.Sum(nil)), nil
+	named(object.ContentID(sum.Sum(nil)))
+	return nil
 }
+
+// Settle implements [flatten.Ingester]: all is named already.
+func (h *hashing) Settle() error { return nil }

@@ -1,13 +1,16 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/rootstock-cf/rootstock/catalog/history"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher/revision"
+	"github.com/rootstock-cf/rootstock/store"
 )
 
 // edit changes the repository: with the store locked, do works on top of the
@@ -32,7 +35,7 @@ func (p *Publisher) edit(ctx context.Context, what string,
 	if err != nil || !changed {
 		return h.manifest.Revision, err
 	}
-	return p.commit(ctx, h, tx, what)
+	return p.commit(ctx, h, tx, cmp.Or(h.what, what))
 }
 
 // editTags changes the tags and nothing else: the revision stays, its manifest
@@ -48,6 +51,12 @@ func (p *Publisher) editTags(ctx context.Context, what string, tags retag) error
 
 // locked takes the store's lock and reads the head. The caller calls unlock.
 func (p *Publisher) locked(ctx context.Context, what string) (_ *head, unlock func(), err error) {
+	if _, ok := p.o.Store.(store.Sharer); ok {
+		told := time.AfterFunc(time.Second, func() {
+			p.o.Log.Warn("another publisher has the repository; waiting for a turn", "to", what)
+		})
+		defer told.Stop()
+	}
 	release, err := p.o.Store.Lock(ctx, owner(what))
 	if err != nil {
 		return nil, nil, err

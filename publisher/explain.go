@@ -2,9 +2,11 @@ package publisher
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	"github.com/rootstock-cf/rootstock/catalog"
@@ -66,7 +68,7 @@ func (v *view) explain(ctx context.Context, st store.Store, name string) (*Expla
 		return nil, err
 	}
 	if !ok {
-		return nil, fmt.Errorf("%s is %w", at, ErrNotFound)
+		return nil, v.missing(ctx, at)
 	}
 	x := &Explained{Path: at, Entry: e, Compression: e.Compression}
 	if x.Catalog, err = v.tx.CatalogOf(ctx, at); err != nil {
@@ -91,6 +93,25 @@ func (v *view) explain(ctx context.Context, st store.Store, name string) (*Expla
 		return x, nil
 	}
 	return x, v.share(ctx, x, strings.TrimPrefix(at, tree+"/"), all)
+}
+
+// missing says how far the path at leads.
+func (v *view) missing(ctx context.Context, at string) error {
+	name := path.Base(at)
+	for dir := catalog.Parent(at); ; dir, name = catalog.Parent(dir), path.Base(dir) {
+		_, ok, err := v.tx.Lookup(ctx, dir)
+		if err != nil {
+			return err
+		}
+		if !ok && dir != "" {
+			continue
+		}
+		hint := ""
+		if where := strings.Split(dir, "/"); len(where) == 3 && where[1] != strings.Trim(channelsDir, "/") {
+			hint = fmt.Sprintf("; its channels are in %s%s", channelsDir, dir)
+		}
+		return fmt.Errorf("it is %w: %s has no %q%s", ErrNotFound, cmp.Or(dir, "/"), name, hint)
+	}
 }
 
 // share finds the file's content in the listing and who else has it.

@@ -33,6 +33,7 @@ const (
 
 // head is a repository as a publish finds it.
 type head struct {
+	what     string // was done, where that is known only once it is; for the revision's tag
 	raw      []byte // of the manifest, what the swap expects
 	manifest manifest.Manifest
 	metainfo []byte // plain

@@ -100,6 +100,9 @@ func (p *Publisher) place(ctx context.Context, tx *revision.Tx, h *head, j Job, 
 		Reference: j.Reference, Path: path, Tree: id, Source: j.Source.Digest, Entries: about.entries, Bytes: t.bytes,
 		Notes: append(slices.Clone(j.Source.Notes), t.notes()...),
 	}
+	if _, ok := t.files[imageFile]; ok {
+		r.Notes = append(r.Notes, secretsIn(j.Source.Config)...)
+	}
 	if tree.Dropped > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d xattrs over 255 bytes are in the listing but not in the catalog, which cannot hold them", tree.Dropped))
 	}

@@ -204,6 +204,10 @@ func TestImage(t *testing.T) {
 	if len(all) != 2 || all[0].Path != env.Path || all[1].Path != env.Path {
 		t.Errorf("listed %+v", all)
 	}
+	secret := s.mustPublish("images/registry.example/app@v3", image(t, "API_TOKEN=hunter2", "a=1"))
+	if len(secret.Notes) != 1 || !strings.Contains(secret.Notes[0], `"API_TOKEN"`) || len(env.Notes) > 0 {
+		t.Errorf("notes %q of an image with a secret, %q of one without", secret.Notes, env.Notes)
+	}
 }
 
 func TestImageIsDescribed(t *testing.T) {

@@ -73,6 +73,16 @@ type Draft interface {
 	Close() error
 }
 
+// Sharer is a store whose lock can be handed over for a while by whoever has
+// much to do.
+type Sharer interface {
+	// Share says, until done is called, that the caller will let others have
+	// the lock in between: whoever finds it taken waits for its turn.
+	Share(ctx context.Context) (done func() error, err error)
+	// Awaited reports whether anybody waits.
+	Awaited(ctx context.Context) (bool, error)
+}
+
 // Lister is a store that can name what it holds.
 type Lister interface {
 	// List calls yield for every name below prefix with its size in bytes,

@@ -28,8 +28,14 @@ var (
 	// ErrExist reports a tag that is there already.
 	ErrExist = fmt.Errorf("tag %w", fs.ErrExist)
 	// ErrNotExist reports a tag that is not there.
-	ErrNotExist = fmt.Errorf("tag %w", fs.ErrNotExist)
+	ErrNotExist error = noTag{}
 )
+
+// noTag is fs.ErrNotExist in words that fit.
+type noTag struct{}
+
+func (noTag) Error() string { return "there is no such tag" }
+func (noTag) Unwrap() error { return fs.ErrNotExist }
 
 // Reserved names: the newest revision, and the one before it.
 const (

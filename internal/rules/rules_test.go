@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -152,3 +153,53 @@ func lines(t *testing.T, file string) int {
 	}
 	return n
 }
+
+// Tests and scripts that the documentation names are there.
+func TestNamedTestsExist(t *testing.T) {
+	root := filepath.Join("..", "..")
+	tests, scripts := map[string]bool{}, map[string]bool{}
+	var pages []string
+	err := filepath.WalkDir(root, func(name string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == ".cache" || d.Name() == "bin"):
+			return filepath.SkipDir
+		case strings.HasSuffix(name, "_test.go"):
+			b, err := os.ReadFile(name) // #nosec G304 G122 -- this tree
+			for _, m := range testFunction.FindAllSubmatch(b, -1) {
+				tests[string(m[1])] = true
+			}
+			return err
+		case strings.HasSuffix(name, ".txtar"):
+			scripts[d.Name()] = true
+		case strings.HasSuffix(name, ".md") && under(filepath.ToSlash(name), "../../docs"):
+			pages = append(pages, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, page := range pages {
+		b, err := os.ReadFile(page) // #nosec G304 -- this tree
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range namedTest.FindAllSubmatch(b, -1) {
+			n++
+			if name := string(m[1]); !tests[name] && !scripts[name] {
+				t.Errorf("%s names %s, which is not there", page, name)
+			}
+		}
+	}
+	if n < 60 {
+		t.Errorf("only %d names of tests found", n)
+	}
+}
+
+var (
+	testFunction = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark)\w+)\(`)
+	namedTest    = regexp.MustCompile("`((?:Test|Benchmark)[A-Z]\\w+|[a-z0-9-]+\\.txtar)`")
+)

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/inventory"
@@ -41,11 +42,13 @@ type key struct {
 	reader readerID
 }
 
-// Collector gathers what the files of one tree say. It is for one goroutine.
+// Collector gathers what the files of one tree say. Files may be written and
+// done beside each other; all have to be done before Missing and Inventory.
 type Collector struct {
+	mu    sync.Mutex
 	found map[key]found
 	count int
-	spare []byte // of the last file, for the next one
+	spare []byte // of a file that is done, for the next one
 }
 
 // New returns an empty Collector.
@@ -53,7 +56,7 @@ func New() *Collector { return &Collector{found: map[key]found{}} }
 
 // Watch returns where the bytes of a regular file go that is called path
 // (relative, as in imagemeta.Entry) and has size bytes, or nil if none of them
-// is wanted. mode is its st_mode. At most one File is in use at a time.
+// is wanted. mode is its st_mode.
 func (c *Collector) Watch(path string, mode uint32, size int64) *File {
 	id := classify(path, mode)
 	if id == none || id == unreadable || size > readers[id].limit {
@@ -63,7 +66,9 @@ func (c *Collector) Watch(path string, mode uint32, size int64) *File {
 	if readers[id].stream {
 		f.scan = &goScan{}
 	} else {
+		c.mu.Lock()
 		f.buf, c.spare = c.spare[:0], nil
+		c.mu.Unlock()
 	}
 	return f
 }
@@ -95,11 +100,21 @@ func (f *File) Write(p []byte) (int, error) {
 // Done ends the file, whose content is id, and reads what was written.
 func (f *File) Done(id object.ContentID) {
 	k := key{id, f.reader}
-	if _, ok := f.c.found[k]; !ok {
-		f.c.keep(k, f.read())
+	c := f.c
+	c.mu.Lock()
+	_, met := c.found[k]
+	c.mu.Unlock()
+	var r found
+	if !met {
+		r = f.read()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.found[k]; !ok && !met {
+		c.keep(k, r)
 	}
 	if cap(f.buf) <= 1<<20 {
-		f.c.spare = f.buf
+		c.spare = f.buf
 	}
 }
 

@@ -31,6 +31,9 @@ func (l *lister) add(p string, n *node) error {
 	if err := publishable(n); err != nil {
 		return fmt.Errorf("%q: %w", p, err)
 	}
+	if i.isRegular() && i.content.IsZero() {
+		return fmt.Errorf("%q: %w", p, errNameless)
+	}
 	if len(p) >= maxPath {
 		return fmt.Errorf("%w: a path of %d bytes, more than %d: %q…", ErrHostile, len(p), maxPath-1, p[:64])
 	}

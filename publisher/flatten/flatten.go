@@ -54,9 +54,13 @@ type Layer interface {
 
 // Ingester is where contents go. Calls come one at a time.
 type Ingester interface {
-	// Ingest stores exactly size bytes of r under their content id. It is
-	// called for empty files too. It must not keep r.
-	Ingest(ctx context.Context, size int64, r io.Reader) (object.ContentID, error)
+	// Take reads exactly size bytes of r before it returns, stores them under
+	// their content id and tells that to named, from any goroutine, before
+	// Settle returns. It is called for empty files too.
+	Take(ctx context.Context, size int64, r io.Reader, named func(object.ContentID)) error
+	// Settle returns when all that was taken has been named, or with the
+	// error for which something has not.
+	Settle() error
 }
 
 // Options bounds what the layers may hold. The zero value means the defaults.
@@ -84,7 +88,8 @@ type Options struct {
 // flattening.
 type Watcher interface {
 	io.Writer
-	// Done tells the content's id when all of it was written.
+	// Done tells the content's id when all of it was written. It is called
+	// from another goroutine, while others are watching and done.
 	Done(id object.ContentID)
 }
 
@@ -162,6 +167,9 @@ func Flatten[L Layer](ctx context.Context, layers []L, in Ingester, o Options) (
 			hidden.add(s.records)
 		}
 		scans[i] = s
+	}
+	if err := in.Settle(); err != nil {
+		return nil, err
 	}
 	root := newRoot()
 	for _, s := range scans {

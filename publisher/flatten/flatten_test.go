@@ -41,15 +41,18 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 // sink remembers what it was given.
 type sink map[object.ContentID]string
 
-func (s sink) Ingest(_ context.Context, size int64, r io.Reader) (object.ContentID, error) {
+func (s sink) Take(_ context.Context, size int64, r io.Reader, named func(object.ContentID)) error {
 	b, err := io.ReadAll(io.LimitReader(r, size))
 	if err != nil {
-		return object.ContentID{}, fmt.Errorf("ingest: %w", err)
+		return fmt.Errorf("ingest: %w", err)
 	}
 	id := object.ContentOf(b)
 	s[id] = string(b)
-	return id, nil
+	named(id)
+	return nil
 }
+
+func (sink) Settle() error { return nil }
 
 func (s sink) texts() []string { return slices.Sorted(maps.Values(s)) }
 

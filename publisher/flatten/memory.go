@@ -124,12 +124,12 @@ func (f *flattener) adopt(ctx context.Context, root *node) error {
 		}
 	}
 	for _, n := range inline {
-		if !n.ino.content.IsZero() {
-			continue // another of its names was first
+		if n.ino.inline == nil || !n.ino.content.IsZero() {
+			continue // another of its names was first, or the same was adopted
 		}
 		if err := f.ingestInline(ctx, n); err != nil {
 			return fmt.Errorf("%q: %w", n.path(), err)
 		}
 	}
-	return nil
+	return f.in.Settle()
 }

@@ -71,10 +71,15 @@ func (f *flattener) keepInline(i *inode, content io.Reader) error {
 // ingestInline ingests what keepInline kept, in this run or in an earlier one.
 func (f *flattener) ingestInline(ctx context.Context, n *node) error {
 	f.tree.Totals.Skipped -= n.ino.size
-	return f.ingest(ctx, n.path(), n.ino, bytes.NewReader(n.ino.inline))
+	content := bytes.NewReader(n.ino.inline)
+	n.ino.inline = nil // its name will do from now on
+	return f.ingest(ctx, n.path(), n.ino, content)
 }
 
-var errShort = errors.New("ingester did not read the whole content")
+var (
+	errShort    = errors.New("ingester did not read the whole content")
+	errNameless = errors.New("ingester did not name the content")
+)
 
 func (f *flattener) ingest(ctx context.Context, path string, i *inode, content io.Reader) error {
 	var w Watcher
@@ -84,19 +89,18 @@ func (f *flattener) ingest(ctx context.Context, path string, i *inode, content i
 		}
 	}
 	e := &exact{in: content}
-	id, err := f.in.Ingest(ctx, i.size, e)
+	err := f.in.Take(ctx, i.size, e, func(id object.ContentID) {
+		i.content = id // nobody reads it before Settle
+		if w != nil {
+			w.Done(id)
+		}
+	})
 	switch {
 	case err != nil:
 		return err
 	case e.n != i.size:
 		return fmt.Errorf("%w: %d of %d bytes", errShort, e.n, i.size)
-	case id == object.ContentID{}:
-		return errors.New("ingester returned no content id")
 	}
-	if w != nil {
-		w.Done(id)
-	}
-	i.content = id
 	f.tree.Totals.Ingested += i.size
 	return nil
 }
@@ -141,5 +145,5 @@ func (f *flattener) complete(ctx context.Context, root *node, layer func(int) La
 			return scans[at].wrap(fmt.Errorf("%w: the layer changed between two readings", ErrConflict))
 		}
 	}
-	return nil
+	return f.in.Settle()
 }

@@ -92,17 +92,83 @@ func TestLimits(t *testing.T) {
 }
 
 // lazy is an ingester that does not do its work.
-type lazy struct{ err error }
+type lazy struct{ err, late error }
 
-func (l lazy) Ingest(context.Context, int64, io.Reader) (object.ContentID, error) {
-	return object.EmptyContent, l.err
+func (l lazy) Take(_ context.Context, size int64, r io.Reader, _ func(object.ContentID)) error {
+	if l.late != nil {
+		_, err := io.CopyN(io.Discard, r, size)
+		return err
+	}
+	return l.err
+}
+
+func (l lazy) Settle() error { return l.late }
+
+// mute takes everything and says no name.
+type mute struct{ sink }
+
+func (mute) Take(_ context.Context, size int64, r io.Reader, _ func(object.ContentID)) error {
+	_, err := io.CopyN(io.Discard, r, size)
+	return err
+}
+
+// late names contents when it has to, and not before.
+type late struct {
+	keeper
+	pending []func()
+	taken   map[string]int
+}
+
+func (l *late) Take(ctx context.Context, size int64, r io.Reader, named func(object.ContentID)) error {
+	return l.keeper.Take(ctx, size, r, func(id object.ContentID) {
+		l.taken[l.sink[id]]++
+		l.pending = append(l.pending, func() { named(id) })
+	})
+}
+
+func (l *late) Settle() error {
+	for _, f := range l.pending {
+		f()
+	}
+	l.pending = nil
+	return nil
+}
+
+// A tree does not depend on when its contents get their names: not those that a
+// hard link brings back, nor those of a layer that is remembered.
+func TestNamesComeLate(t *testing.T) {
+	layers := []proven{
+		{layer(t, "a = hidden", "b => a", "c = same", "d = kept", "x = hid", "y => x")},
+		{layer(t, "a = 2", "e = same", "d = 3", "x = 4", "y = 5")},
+	}
+	m := memory{}
+	for i, all := range [][]proven{layers, layers, layers, layers[:1], layers[1:]} {
+		want := recall(t, memory{}, keeper{sink{}}, all...)
+		in := &late{keeper: keeper{sink{}}, taken: map[string]int{}}
+		o := flatten.Options{Memory: m}
+		if i == 0 {
+			o.Memory = nil
+		}
+		got, err := flatten.Flatten(t.Context(), all, in, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "named late", want, got)
+		for text, n := range in.taken {
+			if n > 1 && text != "same" {
+				t.Errorf("%q was taken %d times", text, n)
+			}
+		}
+	}
 }
 
 func TestIngesterFails(t *testing.T) {
 	full := errors.New("disk full")
-	for want, in := range map[string]lazy{
-		`layer 1: "a": disk full`:        {full},
-		`did not read the whole content`: {nil},
+	for want, in := range map[string]flatten.Ingester{
+		`layer 1: "a": disk full`:        lazy{err: full},
+		`did not read the whole content`: lazy{},
+		`disk full`:                      lazy{late: full},
+		`"a": ingester did not name the`: mute{},
 	} {
 		_, err := flatten.Flatten(context.Background(), []*blob{layer(t, "a = 1")}, in, flatten.Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -233,10 +299,13 @@ func sortKey(p string) string { return strings.ReplaceAll(p, "/", "\x00") }
 // discard takes contents without keeping them.
 type discard struct{}
 
-func (discard) Ingest(_ context.Context, size int64, r io.Reader) (object.ContentID, error) {
+func (discard) Take(_ context.Context, size int64, r io.Reader, named func(object.ContentID)) error {
 	_, err := io.CopyN(io.Discard, r, size)
-	return object.ContentID{1}, err
+	named(object.ContentID{1})
+	return err
 }
+
+func (discard) Settle() error { return nil }
 
 func BenchmarkFlatten200k(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 2))

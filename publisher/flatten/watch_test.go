@@ -22,10 +22,13 @@ func (l oneLayer) Open(context.Context) (io.ReadCloser, error) {
 
 type hashing struct{}
 
-func (hashing) Ingest(_ context.Context, _ int64, r io.Reader) (object.ContentID, error) {
+func (hashing) Take(_ context.Context, _ int64, r io.Reader, named func(object.ContentID)) error {
 	b, err := io.ReadAll(r)
-	return object.ContentOf(b), err
+	named(object.ContentOf(b))
+	return err
 }
+
+func (hashing) Settle() error { return nil }
 
 // witness notes what a watcher is told.
 type witness struct {

@@ -235,6 +235,60 @@ func TestWhatStays(t *testing.T) {
 	}
 }
 
+// Of revisions made within one second the last one was what was mounted after
+// it, and none of the others: whether the chain leads to it or the log alone,
+// which stock tools do not write anew when a revision is replaced.
+func TestRevisionsOfOneSecond(t *testing.T) {
+	for name, c := range map[string]struct{ replaced, chained bool }{
+		"the newest":          {},
+		"replaced":            {replaced: true, chained: true},
+		"replaced, not named": {replaced: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testsite.New(t, settings)
+			first := s.Rootfs("demo", "1", testsite.File("one", "one"))
+			gone := s.Object(first.Path, first.Path+"/one")
+			forget(t, s)
+			second := s.Rootfs("demo", "2", testsite.File("two", "two"))
+			stays := s.Object(second.Path, second.Path+"/two")
+			var early []reflog.Ref
+			log := func(do func(l *reflog.Log) error) {
+				s.Log(func(l *reflog.Log) {
+					if err := do(l); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			log(func(l *reflog.Log) (err error) { early, err = l.List(); return err })
+			then := s.Now().Unix()
+			keepFor := time.Duration(0)
+			if c.replaced {
+				s.Sleep(time.Hour)
+				forget(t, s)
+				if !c.chained {
+					s.Edit("", "DELETE FROM properties WHERE key = 'previous_revision'")
+				}
+				keepFor = 3 * time.Hour / 2 // from when the second was the newest
+			}
+			s.History("DELETE FROM tags WHERE name <> 'trunk'")
+			log(func(l *reflog.Log) (err error) {
+				for _, ref := range early {
+					err = errors.Join(err, l.Add(ref.Hash, ref.Type, then))
+				}
+				return err
+			})
+			s.Sleep(time.Hour)
+			o := options(s)
+			o.KeepFor = keepFor
+			collect(t, o)
+			if left := objects(t, s); left[gone] || !left[stays] {
+				t.Errorf("of the first of a second is there: %v; of the last: %v", left[gone], left[stays])
+			}
+			whole(t, s)
+		})
+	}
+}
+
 // second is the root catalog of revision 2.
 func second(s *testsite.Site) (hash string) {
 	s.Log(func(l *reflog.Log) {

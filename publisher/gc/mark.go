@@ -113,21 +113,46 @@ func (c *collector) markTrunk(ctx context.Context, log []reflog.Ref) error {
 		}
 		h = prev
 	}
-	// Publishing lists the revision it replaces anew, so times come twice: of
-	// those that are too old, all of the youngest time stay.
-	limit, ended := int64(0), false
+	var last []reflog.Ref // too old, and of one time
 	for _, ref := range rootsOf(log) {
-		if ended && ref.Timestamp < limit {
+		if ref.Timestamp >= c.since.Unix() {
+			if err := c.keep(ctx, ref.Hash, 0, false); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(last) > 0 && ref.Timestamp < last[0].Timestamp {
 			break
 		}
-		if err := c.keep(ctx, ref.Hash, 0, false); err != nil {
+		last = append(last, ref)
+	}
+	return c.keepNewest(ctx, last)
+}
+
+// keepNewest keeps the one of several revisions that came last. Times, which
+// are seconds, do not tell: publishing lists the revision it replaces anew, and
+// scripts publish often. Revision numbers do.
+func (c *collector) keepNewest(ctx context.Context, refs []reflog.Ref) error {
+	var newest object.Hash
+	var number uint64
+	for _, ref := range refs {
+		db, err := stored.OpenCatalog(ctx, c.st, c.dir, ref.Hash, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // collected earlier
+		} else if err != nil {
 			return err
 		}
-		if ref.Timestamp < c.since.Unix() {
-			limit, ended = ref.Timestamp, true
+		if n := db.Revision(); newest.IsZero() || n > number {
+			newest, number = ref.Hash, n
+		}
+		if err := db.Close(); err != nil {
+			return err
 		}
 	}
-	return nil
+	if newest.IsZero() {
+		return nil
+	}
+	return c.keep(ctx, newest, 0, false)
 }
 
 // rootsOf returns the root catalogs of a reflog, youngest first.

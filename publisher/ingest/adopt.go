@@ -58,6 +58,21 @@ func (in *Ingester) adopt(ctx context.Context, id object.ContentID) (bool, error
 	if met || in.o.Index == nil {
 		return met, nil
 	}
+	c, err := in.recall(ctx, id)
+	if err != nil || c == nil {
+		return false, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.contents[id] == nil {
+		in.contents[id] = c
+	}
+	return true, nil
+}
+
+// recall returns where an earlier run has stored a content, if the store still
+// has all of its objects, and nil otherwise.
+func (in *Ingester) recall(ctx context.Context, id object.ContentID) (*content, error) {
 	typ, ids := object.Bulk, []object.ContentID{id}
 	list := in.o.Index.list(id)
 	if list != nil {
@@ -68,11 +83,11 @@ func (in *Ingester) adopt(ctx context.Context, id object.ContentID) (bool, error
 	for i, part := range ids {
 		r, ok := in.o.Index.lookup(part)
 		if !ok {
-			return false, nil
+			return nil, nil
 		}
 		there, err := in.has(ctx, r.hash, typ, r.stored)
 		if err != nil || !there {
-			return false, err
+			return nil, err
 		}
 		hashes[i] = r.hash
 		c.size += r.size
@@ -80,14 +95,14 @@ func (in *Ingester) adopt(ctx context.Context, id object.ContentID) (bool, error
 			c.pieces = append(c.pieces, &piece{id: part, size: r.size})
 		}
 	}
-	in.known.Add(int64(len(ids)))
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for i, part := range ids {
-		in.units[unitKey{part, typ}] = hashes[i]
+		key := unitKey{part, typ}
+		if _, met := in.units[key]; !met {
+			in.known.Add(1)
+		}
+		in.units[key] = hashes[i]
 	}
-	if in.contents[id] == nil {
-		in.contents[id] = c
-	}
-	return true, nil
+	return c, nil
 }

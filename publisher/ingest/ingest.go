@@ -2,14 +2,13 @@
 // names them by their SHA-256, cuts large ones into pieces, compresses each
 // piece once, and puts what the store does not have.
 //
-// One goroutine reads; pieces are compressed and stored beside it. What comes
-// out, object by object, depends on the bytes and the options only, never on
-// the number of workers or on the order of contents.
+// One goroutine reads; contents are named, compressed and stored beside it.
+// What comes out, object by object, depends on the bytes and the options only,
+// never on the number of workers or on the order of contents.
 package ingest
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +69,7 @@ type Ingester struct {
 	slots   chan []byte   // memory for compressed bytes, one per worker
 	cutting chan struct{} // who may hold one buffer and wait for the next
 	wg      sync.WaitGroup
+	naming  sync.WaitGroup // contents without a name yet
 
 	mu       sync.Mutex
 	contents map[object.ContentID]*content
@@ -139,97 +139,89 @@ func New(ctx context.Context, st Putter, o Options) (*Ingester, error) {
 // are stored when Wait has returned. After an error, whoever's it was, this
 // and all other calls return the first one.
 func (in *Ingester) Ingest(ctx context.Context, size int64, r io.Reader) (object.ContentID, error) {
-	if err := in.failed(); err != nil {
+	name := make(chan object.ContentID, 1)
+	if err := in.Take(ctx, size, r, func(id object.ContentID) { name <- id }); err != nil {
 		return object.ContentID{}, err
+	}
+	select {
+	case id := <-name:
+		return id, nil
+	case <-in.ctx.Done():
+		return object.ContentID{}, in.failed()
+	case <-ctx.Done():
+		return object.ContentID{}, in.fail(context.Cause(ctx))
+	}
+}
+
+// Take is Ingest for a caller who goes on reading meanwhile: it reads exactly
+// size bytes of r before it returns, and named is told their name from another
+// goroutine, before Settle returns.
+func (in *Ingester) Take(ctx context.Context, size int64, r io.Reader, named func(object.ContentID)) error {
+	if err := in.failed(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer context.AfterFunc(in.ctx, func() { cancel(context.Cause(in.ctx)) })()
 	defer cancel(nil)
-	id, err := in.ingest(ctx, size, r)
-	if err != nil {
-		return object.ContentID{}, in.fail(err)
+	if err := in.take(ctx, size, r, named); err != nil {
+		return in.fail(err)
 	}
-	return id, nil
+	return nil
 }
 
-func (in *Ingester) ingest(ctx context.Context, size int64, r io.Reader) (object.ContentID, error) {
-	if size < 0 {
-		return object.ContentID{}, fmt.Errorf("content of %d bytes", size)
-	}
-	if !in.o.Chunking.Enabled() && size > maxPiece {
-		return object.ContentID{}, fmt.Errorf("content of %d bytes: more than %d cannot be stored without chunking", size, maxPiece)
-	}
-	if in.o.Chunking.Enabled() && size > in.o.Chunking.Min {
-		return in.ingestLarge(ctx, size, r)
+// Settle returns when all contents taken so far have been named, or with the
+// run's first error. It must not be called beside Take.
+func (in *Ingester) Settle() error {
+	in.naming.Wait()
+	return in.failed()
+}
+
+func (in *Ingester) take(ctx context.Context, size int64, r io.Reader, named func(object.ContentID)) error {
+	chunked := in.o.Chunking.Enabled()
+	switch {
+	case size < 0:
+		return fmt.Errorf("content of %d bytes", size)
+	case !chunked && size > maxPiece:
+		return fmt.Errorf("content of %d bytes: more than %d cannot be stored without chunking", size, maxPiece)
+	case chunked && size > in.o.Chunking.Max:
+		return in.takeLarge(ctx, size, r, named)
 	}
 	b, err := in.buffers.get(ctx, int(size))
 	if err != nil {
-		return object.ContentID{}, err
+		return err
 	}
 	if err := in.fill(b, r); err != nil {
 		in.buffers.put(b)
-		return object.ContentID{}, err
+		return err
 	}
-	id := object.ContentOf(b)
-	return id, in.whole(ctx, id, b)
+	return in.name(ctx, b, named)
 }
 
-// ingestLarge reads a content piece by piece. What a buffer holds beyond a cut
-// is moved to the next one: a copy, but of memory, and far cheaper than the
-// hash.
-func (in *Ingester) ingestLarge(ctx context.Context, size int64, r io.Reader) (object.ContentID, error) {
-	select {
-	case in.cutting <- struct{}{}:
-		defer func() { <-in.cutting }()
-	case <-ctx.Done():
-		return object.ContentID{}, context.Cause(ctx)
+// name names a content that is all in b, and stores it, beside the caller.
+func (in *Ingester) name(ctx context.Context, b []byte, named func(object.ContentID)) error {
+	in.naming.Add(1)
+	err := in.start(ctx, b, func() error {
+		id, err := in.identify(b, named)
+		if err != nil {
+			return err
+		}
+		return in.whole(id, b)
+	})
+	if err != nil {
+		in.naming.Done()
 	}
-	sum := sha256.New()
-	largest := in.o.Chunking.Max
-	b, err := in.buffers.get(ctx, int(min(size, largest)))
+	return err
+}
+
+func (in *Ingester) identify(b []byte, named func(object.ContentID)) (object.ContentID, error) {
+	defer in.naming.Done()
+	slot, err := in.slot()
 	if err != nil {
 		return object.ContentID{}, err
 	}
-	var pieces []*piece
-	for have, left := 0, size; ; {
-		if err := in.fill(b[have:], r); err != nil {
-			in.buffers.put(b)
-			return object.ContentID{}, err
-		}
-		sum.Write(b[have:]) //nolint:errcheck // a hash.Hash never fails
-		cut := in.o.Chunking.Cut(b)
-		if int64(cut) == size { // in one piece after all
-			id := object.ContentID(sum.Sum(nil))
-			return id, in.whole(ctx, id, b)
-		}
-		left -= int64(cut)
-		var next []byte
-		if left > 0 {
-			if next, err = in.buffers.get(ctx, int(min(left, largest))); err != nil {
-				in.buffers.put(b)
-				return object.ContentID{}, err
-			}
-			have = copy(next, b[cut:])
-		}
-		p, plain := &piece{size: int64(cut)}, b[:cut]
-		pieces = append(pieces, p)
-		if err := in.start(ctx, b, func() error { return in.piece(p, plain) }); err != nil {
-			if next != nil {
-				in.buffers.put(next)
-			}
-			return object.ContentID{}, err
-		}
-		if left == 0 {
-			break
-		}
-		b = next
-	}
-	id := object.ContentID(sum.Sum(nil))
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.contents[id] == nil {
-		in.contents[id] = &content{size: size, pieces: pieces}
-	}
+	id := object.ContentOf(b)
+	in.slots <- slot
+	named(id)
 	return id, nil
 }
 
@@ -246,20 +238,60 @@ func (in *Ingester) fill(b []byte, r io.Reader) error {
 	return nil
 }
 
-// whole stores b as the one object of content id, unless this run has met it
-// before. It gives b back.
-func (in *Ingester) whole(ctx context.Context, id object.ContentID, b []byte) error {
+// whole stores content id, which is b, unless this run has met it before. It is
+// cut only if an earlier run has not stored it.
+func (in *Ingester) whole(id object.ContentID, b []byte) error {
+	c := &content{size: int64(len(b))}
 	in.mu.Lock()
 	met := in.contents[id] != nil
 	if !met {
-		in.contents[id] = &content{size: int64(len(b))}
+		in.contents[id] = c
 	}
 	in.mu.Unlock()
 	if met {
-		in.buffers.put(b)
 		return nil
 	}
-	return in.start(ctx, b, func() error { return in.store(unitKey{id, object.Bulk}, b) })
+	if !in.o.Chunking.Enabled() || c.size <= in.o.Chunking.Min {
+		return in.store(unitKey{id, object.Bulk}, b)
+	}
+	if in.o.Index != nil {
+		was, err := in.recall(in.ctx, id)
+		if err != nil {
+			return err
+		}
+		if was != nil {
+			in.consists(c, was.pieces)
+			return nil
+		}
+	}
+	pieces := in.o.Chunking.pieces(b)
+	if len(pieces) == 1 {
+		return in.store(unitKey{id, object.Bulk}, b)
+	}
+	in.consists(c, pieces)
+	for _, p := range pieces {
+		if err := in.piece(p, b[:p.size:p.size]); err != nil {
+			return err
+		}
+		b = b[p.size:]
+	}
+	return nil
+}
+
+func (in *Ingester) consists(c *content, pieces []*piece) {
+	in.mu.Lock()
+	c.pieces = pieces
+	in.mu.Unlock()
+}
+
+// pieces cuts a content that is all in b.
+func (c Chunking) pieces(b []byte) (all []*piece) {
+	for len(b) > 0 {
+		n := c.Cut(b)
+		all = append(all, &piece{size: int64(n)})
+		b = b[n:]
+	}
+	return all
 }
 
 // start runs work beside the caller as soon as there is room, and gives b back

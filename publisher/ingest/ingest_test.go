@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -282,6 +283,51 @@ func TestFirstErrorEndsTheRun(t *testing.T) {
 		if _, err := in.Adopt(t.Context(), object.EmptyContent); !errors.Is(err, tc.want) {
 			t.Errorf("%s: Adopt returned %v", name, err)
 		}
+	}
+}
+
+// endless is so many bytes that repeat, and the most memory that was in use
+// while they were read.
+type endless struct {
+	left int64
+	peak uint64
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := int(min(int64(len(p)), e.left))
+	clear(p[:n])
+	if e.left -= int64(n); e.left>>23 != (e.left+int64(n))>>23 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		e.peak = max(e.peak, m.HeapAlloc)
+	}
+	return n, nil
+}
+
+// However large a content is, no more of it is held than a few pieces.
+func TestMemoryIsBounded(t *testing.T) {
+	const size = 256 << 20
+	in, err := ingest.New(t.Context(), newMemory(), options(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	r := &endless{left: size}
+	id, err := in.Ingest(t.Context(), size, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := in.Stored(id); !ok || s.Size != size || len(s.Chunks) != size/(64<<10) {
+		t.Errorf("stored as %d bytes in %d pieces, %v", s.Size, len(s.Chunks), ok)
+	}
+	if more := int64(r.peak) - int64(before.HeapAlloc); r.peak == 0 || more > 16<<20 { // #nosec G115
+		t.Errorf("%d bytes more in use while %d were read", more, size)
 	}
 }
 

@@ -82,18 +82,22 @@ func TestDockerRegistryLogin(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(login, "config.json"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// As skopeo and podman keep it.
+	podman := filepath.Join(t.TempDir(), "auth.json")
+	tool(t, "skopeo", "login", "--tls-verify=false", "--authfile", podman, "--username", "ann", "--password", "secret word", host)
 	for name, tc := range map[string]struct {
-		config, user, password string
-		ok                     bool
+		config, auth, user, password string
+		ok                           bool
 	}{
-		"flags":          {t.TempDir(), "ann", "secret word", true},
-		"keychain":       {login, "", "", true},
-		"nobody":         {t.TempDir(), "", "", false},
-		"wrong password": {login, "ann", "guess", false},
+		"flags":            {t.TempDir(), "/nowhere", "ann", "secret word", true},
+		"docker's login":   {login, "/nowhere", "", "", true},
+		"podman's login":   {t.TempDir(), podman, "", "", true},
+		"nobody":           {t.TempDir(), "/nowhere", "", "", false},
+		"a wrong password": {login, podman, "ann", "guess", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("DOCKER_CONFIG", tc.config)
-			t.Setenv("REGISTRY_AUTH_FILE", "/nowhere")
+			t.Setenv("REGISTRY_AUTH_FILE", tc.auth)
 			o := quick(t)
 			o.PlainHTTP, o.Username, o.Password = []string{host}, tc.user, tc.password
 			if tc.ok {

@@ -8,8 +8,8 @@
 // found, is told in dirty.go.
 //
 // Beside the format's files the directory holds .rootstock.lock (who
-// publishes), .rootstock.swap (a lock held for the moment of a swap) and
-// data/.rootstock.dirty. They have mode 0600 and are not for the web.
+// publishes), .rootstock.shared and .rootstock.waiting (share.go), .rootstock.swap
+// (a lock held for the moment of a swap) and data/.rootstock.dirty. They have mode 0600 and are not for the web.
 //
 // data may be a link to, or a mount of, another file system.
 package local
@@ -103,7 +103,7 @@ func checkFree(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case "data", "lost+found", lockName, swapName:
+		case "data", "lost+found", lockName, swapName, sharedName, waitingName:
 		default:
 			return fmt.Errorf("%s is not empty, it holds %s: %w; name an empty directory", dir, e.Name(), fs.ErrExist)
 		}

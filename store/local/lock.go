@@ -27,6 +27,9 @@ const (
 // it dies. Taking it clears away what a dead one left: temporary files, and
 // objects that a power cut damaged.
 //
+// While a process shares the lock ([Store.Share]), a caller waits for its turn
+// instead of being refused.
+//
 // The file stays when the lock is released: were it removed, two processes
 // could hold locks on two files of one name.
 func (s *Store) Lock(ctx context.Context, owner string) (unlock func() error, err error) {
@@ -41,6 +44,9 @@ func (s *Store) Lock(ctx context.Context, owner string) (unlock func() error, er
 		}
 		time.Sleep(10 * time.Millisecond)
 		f, err = s.tryLock(lockName)
+	}
+	if errors.Is(err, store.ErrConflict) {
+		f, err = s.turn(ctx, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -197,7 +198,7 @@ func printChannels(cmd *cobra.Command, all []publisher.Channel, known *answers, 
 		if !c.Since.IsZero() {
 			since = c.Since.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\n", r, printable(c.Version), c.Tree, since, printable(strings.Join(before, " ")))
+		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\n", r, printable(c.Version), c.Tree, since, cmp.Or(printable(strings.Join(before, " ")), "-"))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("channel: %w", err)

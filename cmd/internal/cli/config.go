@@ -20,6 +20,7 @@ func newConfig() *cobra.Command {
 
 func newConfigCheck() *cobra.Command {
 	var file string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "check --config FILE",
 		Short: "Say all that is wrong with a configuration file, without mounting anything",
@@ -30,12 +31,26 @@ func newConfigCheck() *cobra.Command {
 				return err
 			}
 			for _, r := range o.Repositories {
+				if *asJSON {
+					if err := typed(cmd.OutOrStdout(), "configured", configuredLine{r.Name, r.Mountpoint, r.Servers}); err != nil {
+						return fmt.Errorf("config check: %w", err)
+					}
+					continue
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s at %s from %v\n", r.Name, r.Mountpoint, r.Servers)
 			}
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file, YAML or JSON")
+	asJSON = wantsJSON(cmd)
 	required(cmd, "config")
 	return cmd
+}
+
+// configuredLine is a repository that a configuration names.
+type configuredLine struct {
+	Repository string   `json:"repository"`
+	Mountpoint string   `json:"mountpoint"`
+	Servers    []string `json:"servers"`
 }

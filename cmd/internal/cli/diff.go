@@ -59,7 +59,7 @@ each counted once.`,
 				return err
 			}
 			if packages {
-				return f.diffPackages(cmd, a, b)
+				return f.diffPackages(cmd, a, b, summary)
 			}
 			out := cmd.OutOrStdout()
 			d, err := publisher.Diff(cmd.Context(), st, f.temp, a, b, func(c publisher.Change) error {
@@ -111,8 +111,12 @@ func changeText(c publisher.Change) string {
 		return fmt.Sprintf("- %s %s", path, size(c.Before))
 	}
 	text := fmt.Sprintf("~ %s (%s)", path, strings.Join(c.Fields, ", "))
-	if c.Before != c.After {
-		text += fmt.Sprintf(" %s → %s", size(c.Before), size(c.After))
+	if c.Before == c.After {
+		return text
 	}
-	return text
+	before, after := size(c.Before), size(c.After)
+	if before == after {
+		before, after = fmt.Sprintf("%d B", c.Before), fmt.Sprintf("%d B", c.After)
+	}
+	return fmt.Sprintf("%s %s → %s", text, before, after)
 }

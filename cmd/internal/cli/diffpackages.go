@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -20,8 +21,22 @@ type packageChangeLine struct {
 	To          string `json:"to,omitempty"`
 }
 
+// packagesLine is its last one.
+type packagesLine struct {
+	MessageType string `json:"message_type"`
+	From        string `json:"from"`
+	To          string `json:"to"`
+	FromTree    string `json:"from_tree"`
+	ToTree      string `json:"to_tree"`
+	Added       int    `json:"added"`
+	Removed     int    `json:"removed"`
+	Up          int    `json:"up"`
+	Down        int    `json:"down"`
+	Changed     int    `json:"changed"`
+}
+
 // diffPackages compares what two trees say they consist of.
-func (f *readFlags) diffPackages(cmd *cobra.Command, a, b reference.Reference) error {
+func (f *readFlags) diffPackages(cmd *cobra.Command, a, b reference.Reference, summary bool) error {
 	st, err := openStore(f.store)
 	if err != nil {
 		return err
@@ -32,11 +47,13 @@ func (f *readFlags) diffPackages(cmd *cobra.Command, a, b reference.Reference) e
 	}
 	defer r.Close()
 	var trees [2]audit.Tree
+	var found [2]publisher.Listed
 	for i, ref := range []reference.Reference{a, b} {
 		t, err := r.Find(cmd.Context(), ref)
 		if err != nil {
 			return err
 		}
+		found[i] = t
 		if trees[i].Inventory, err = noted(cmd.Context(), r, t.Tree); err != nil {
 			return fmt.Errorf("%s: %w", t.Reference, err)
 		}
@@ -46,26 +63,43 @@ func (f *readFlags) diffPackages(cmd *cobra.Command, a, b reference.Reference) e
 		}
 	}
 	out := cmd.OutOrStdout()
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	count := map[audit.How]int{}
 	for _, c := range audit.Diff(*trees[0].Inventory, *trees[1].Inventory) {
-		if f.json {
+		count[c.How]++
+		switch {
+		case summary:
+			continue
+		case f.json:
 			err = line(out, packageChangeLine{"package", string(c.How), string(c.Ecosystem), c.Name, c.From, c.To})
-		} else {
-			_, err = fmt.Fprintln(out, packageText(c))
+		default:
+			_, err = fmt.Fprintln(w, packageText(c))
 		}
 		if err != nil {
 			return err
 		}
 	}
+	l := packagesLine{
+		"summary", found[0].Reference.String(), found[1].Reference.String(), found[0].Tree, found[1].Tree,
+		count[audit.Added], count[audit.Removed], count[audit.Up], count[audit.Down], count[audit.Changed],
+	}
+	if f.json {
+		return line(out, l)
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("diff: %w", err)
+	}
+	fmt.Fprintf(out, "%s → %s: %d packages added, %d removed, %d up, %d down, %d changed\n", l.From, l.To, l.Added, l.Removed, l.Up, l.Down, l.Changed)
 	return nil
 }
 
 func packageText(c audit.Change) string {
-	name := string(c.Ecosystem) + " " + shown(c.Name)
+	name := string(c.Ecosystem) + "\t" + shown(c.Name)
 	switch c.How {
 	case audit.Added:
-		return fmt.Sprintf("+ %s %s", name, shown(c.To))
+		return fmt.Sprintf("+ %s\t%s", name, shown(c.To))
 	case audit.Removed:
-		return fmt.Sprintf("- %s %s", name, shown(c.From))
+		return fmt.Sprintf("- %s\t%s", name, shown(c.From))
 	}
-	return fmt.Sprintf("~ %s %s → %s (%s)", name, shown(c.From), shown(c.To), c.How)
+	return fmt.Sprintf("~ %s\t%s → %s\t(%s)", name, shown(c.From), shown(c.To), c.How)
 }

@@ -4,9 +4,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -51,8 +54,8 @@ func newExplain() *cobra.Command {
 		Short: "Tell what a path is, where it came from, how it is stored and who shares it",
 		Long: `Tell what a path is, where it came from, how it is stored and which other versions
 share its content. PATH is one of the repository, as below its mountpoint, such
-as /rootfs/cflinuxfs4/1.2/etc/passwd; it may lead through a channel or an image's
-tag. Links on the way are followed, inside the tree they are in.`,
+as /rootfs/cflinuxfs4/1.2/etc/passwd; it may lead through a channel, which is
+/channels/rootfs/cflinuxfs4/stable, or an image's tag. Links on the way are followed, inside the tree they are in.`,
 		Args: exactArgs("PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !strings.HasPrefix(args[0], "/") {
@@ -137,6 +140,16 @@ func typeName(mode uint32) string {
 	return "socket"
 }
 
+// attribute is the value of an attribute, given in hex, for people: as text if it
+// is some.
+func attribute(inHex string) string {
+	b, err := hex.DecodeString(inHex)
+	if text := string(b); err == nil && text != "" && utf8.ValidString(text) && shown(text) == text {
+		return text
+	}
+	return "0x" + inHex
+}
+
 func (e explanation) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
@@ -154,8 +167,8 @@ func (e explanation) print(out io.Writer) error {
 	if e.Target != "" {
 		row("target", "%s", e.Target)
 	}
-	for name, value := range e.XAttrs {
-		row("xattr", "%s = 0x%s", name, value)
+	for _, name := range slices.Sorted(maps.Keys(e.XAttrs)) {
+		row("xattr", "%s = %s", name, attribute(e.XAttrs[name]))
 	}
 	if e.SHA256 != "" {
 		row("sha256", "%s", e.SHA256)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -51,7 +52,7 @@ func newHistory() *cobra.Command {
 						what = t.Description
 					}
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", r.Number, stamp(r.Time), strings.Join(names, " "), printable(what))
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", r.Number, stamp(r.Time), cmp.Or(strings.Join(names, " "), "-"), cmp.Or(printable(what), "-"))
 			}
 			if err := w.Flush(); err != nil {
 				return fmt.Errorf("history: %w", err)

@@ -26,6 +26,23 @@ type listed struct {
 	Channels     []string  `json:"channels"`
 	BytesOwn     *int64    `json:"bytes_own,omitempty"`    // with --sizes
 	BytesShared  *int64    `json:"bytes_shared,omitempty"` // with --sizes
+	Rollouts     []rolling `json:"rollouts"`
+}
+
+// rolling is a channel that is on its way to a version, and how far it is.
+type rolling struct {
+	Channel string `json:"channel"`
+	Open    int    `json:"rings_open"`
+	Rings   int    `json:"rings"`
+	Halted  bool   `json:"halted"`
+}
+
+func (r rolling) String() string {
+	halted := ""
+	if r.Halted {
+		halted = ", halted"
+	}
+	return fmt.Sprintf("%s (ring %d of %d%s)", r.Channel, r.Open, r.Rings, halted)
 }
 
 func newList() *cobra.Command {
@@ -34,7 +51,8 @@ func newList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls --store STORE",
 		Short: "List what is published",
-		Long: `List what is published, with the channels that point there. With --sizes also how
+		Long: `List what is published, with the channels that point there and, in brackets, how
+far a channel is that is rolled out to a version ring by ring. With --sizes also how
 many plain bytes of each tree's contents no other tree has (own), and how many
 others have, too (shared); a content that several files of a tree hold counts
 once.`,
@@ -84,11 +102,17 @@ func (f *readFlags) list(cmd *cobra.Command, measure bool) ([]listed, error) {
 	for i, t := range trees {
 		all[i] = listed{
 			Kind: string(t.Reference.Kind), Name: t.Reference.Name, Version: t.Reference.Version, Path: t.Path,
-			Tree: t.Tree, SourceDigest: t.Source, Bytes: t.Bytes, Entries: t.Entries, Published: t.Published, Channels: []string{},
+			Tree: t.Tree, SourceDigest: t.Source, Bytes: t.Bytes, Entries: t.Entries, Published: t.Published, Channels: []string{}, Rollouts: []rolling{},
 		}
 		for _, c := range channels {
-			if c.Reference.Kind == t.Reference.Kind && c.Reference.Name == t.Reference.Name && c.Version == t.Reference.Version && c.Tree == t.Tree {
+			if c.Reference.Kind != t.Reference.Kind || c.Reference.Name != t.Reference.Name {
+				continue
+			}
+			if c.Version == t.Reference.Version && c.Tree == t.Tree {
 				all[i].Channels = append(all[i].Channels, c.Reference.Channel)
+			}
+			if r := c.Rollout; r != nil && r.Version == t.Reference.Version && r.Tree == t.Tree {
+				all[i].Rollouts = append(all[i].Rollouts, rolling{c.Reference.Channel, r.Open, len(r.Rings), r.Halted != nil})
 			}
 		}
 		if n, ok := sizes[t.Tree]; ok {
@@ -110,7 +134,11 @@ func printTable(cmd *cobra.Command, all []listed, measure bool) error {
 		if measure {
 			fmt.Fprintf(w, "\t%s\t%s", size(*t.BytesOwn), size(*t.BytesShared))
 		}
-		fmt.Fprintf(w, "\t%s\n", cmp.Or(strings.Join(t.Channels, ","), "-"))
+		channels := t.Channels
+		for _, r := range t.Rollouts {
+			channels = append(channels, r.String())
+		}
+		fmt.Fprintf(w, "\t%s\n", cmp.Or(strings.Join(channels, ", "), "-"))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("ls: %w", err)

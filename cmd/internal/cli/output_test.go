@@ -80,6 +80,38 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
+// Every command has --json, or a reason to have none.
+func TestEveryCommandHasJSON(t *testing.T) {
+	without := map[string]string{
+		"rootstock sbom":              "what it prints is a document, in the format that is asked for",
+		"rootstock man":               "it writes manual pages",
+		"rootstock serve":             "a daemon: it prints where it listens and logs requests",
+		"rootstock-cell run":          "a daemon: supervisors wait for its one line",
+		"rootstock-cell mount":        "a daemon: supervisors wait for its one line",
+		"rootstock-cell hold":         "a daemon: supervisors wait for its one line",
+		"rootstock-cell mount-helper": "mount(8) calls it and says how",
+	}
+	for _, root := range []*cobra.Command{cli.NewRootstock(), cli.NewCell()} {
+		each(root, func(c *cobra.Command) {
+			if !c.Runnable() || c.HasSubCommands() || c.Name() == "completion" || c.HasParent() && c.Parent().Name() == "completion" {
+				return
+			}
+			has := c.Flags().Lookup("json") != nil || c.InheritedFlags().Lookup("json") != nil
+			why, listed := without[c.CommandPath()]
+			delete(without, c.CommandPath())
+			switch {
+			case !has && !listed:
+				t.Errorf("%s has neither --json nor a reason to have none", c.CommandPath())
+			case has && listed:
+				t.Errorf("%s has --json, although: %s", c.CommandPath(), why)
+			}
+		})
+	}
+	for name := range without {
+		t.Errorf("there is no command %s", name)
+	}
+}
+
 // Every command that prints JSON is documented with the types of its lines, and
 // every command at all in docs/cli.md.
 func TestCommandsAreDocumented(t *testing.T) {

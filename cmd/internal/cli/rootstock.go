@@ -55,7 +55,7 @@ func openStore(spec string) (store.Store, error) {
 	}
 	s, err := local.Open(spec)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("store %s: no repository here; rootstock init --store %s makes one: %w", spec, spec, err)
+		return nil, noStore(spec)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", spec, err)
@@ -79,6 +79,15 @@ func openReader(ctx context.Context, spec, temp string) (*publisher.Reader, erro
 	}
 	return publisher.OpenReader(ctx, server, temp)
 }
+
+// noStore is a directory that holds no repository: fs.ErrNotExist.
+type noStore string
+
+func (s noStore) Error() string {
+	return fmt.Sprintf("store %s: no repository here; rootstock init --store %[1]s makes one", string(s))
+}
+
+func (noStore) Unwrap() error { return fs.ErrNotExist }
 
 // createStore is openStore for a place that is to get a new repository.
 func createStore(ctx context.Context, spec string) (store.Store, error) {

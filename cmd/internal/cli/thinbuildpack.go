@@ -19,6 +19,7 @@ import (
 
 func newThinBuildpack() *cobra.Command {
 	var st, temp, mount string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "thin-buildpack REF FILE --store STORE",
 		Short: "Write the small zip that stands for a published buildpack in Cloud Controller",
@@ -52,6 +53,9 @@ Its scripts notice and say so.`,
 			if err := thinbuildpack.WriteFile(args[1], d); err != nil {
 				return err
 			}
+			if *asJSON {
+				return typed(cmd.OutOrStdout(), "thin_buildpack", thinLine{Reference: d.Ref.String(), Mount: d.Mount, File: args[1]})
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "wrote %s; the plugin's configuration needs\n  \"buildpacks\": {\"handles\": …, \"mounts\": {%q: \"%s\"}}\n",
 				args[1], d.Mount, d.Ref)
 			return nil
@@ -60,6 +64,7 @@ Its scripts notice and say so.`,
 	cmd.Flags().StringVar(&st, "store", "", "directory or s3:// place of the repository")
 	cmd.Flags().StringVar(&temp, "tmp", "", "directory for temporary files")
 	cmd.Flags().StringVar(&mount, "mount", "", "directory of the staging container where the plugin mounts it (default /buildpacks/NAME)")
+	asJSON = wantsJSON(cmd)
 	required(cmd, "store")
 	return cmd
 }

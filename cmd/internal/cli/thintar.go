@@ -13,6 +13,7 @@ import (
 
 func newThinTar() *cobra.Command {
 	var st, name string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "thin-tar REF FILE",
 		Short: "Write the small tar that stands for a published stack on a cell",
@@ -41,12 +42,28 @@ and the thin tar allows only the tree that it has now.`,
 			if filepath.Ext(args[1]) != thintar.Ext {
 				fmt.Fprintf(cmd.ErrOrStderr(), "note: rep takes only files that end in %s from extra_root_fs_dir\n", thintar.Ext)
 			}
-			return thintar.WriteFile(args[1], d)
+			if err := thintar.WriteFile(args[1], d); err != nil {
+				return err
+			}
+			if *asJSON {
+				return typed(cmd.OutOrStdout(), "thin_tar", thinLine{Reference: ref.String(), Tree: d.Tree, File: args[1]})
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "wrote %s, which stands for %s\n", args[1], ref)
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&st, "store", "", "directory of the repository, to look the version up in")
 	cmd.Flags().StringVar(&name, "name", "", "fully qualified repository name, if REF has none")
+	asJSON = wantsJSON(cmd)
 	return cmd
+}
+
+// thinLine is a small file that was written to stand for something published.
+type thinLine struct {
+	Reference string `json:"reference"`
+	Tree      string `json:"tree,omitempty"`  // the only one it allows
+	Mount     string `json:"mount,omitempty"` // of a buildpack
+	File      string `json:"file"`
 }
 
 // treeOf is the id of a version's tree. A channel has none that stays.

@@ -34,6 +34,17 @@ type whitelistSignFlags struct {
 	keys, name, in, out, hash string
 	certificates              []string
 	days                      int
+	json                      *bool
+}
+
+// validLine is a whitelist that was signed or installed.
+type validLine struct {
+	Repository   string    `json:"repository"`
+	Certificates int       `json:"certificates"`
+	Expires      time.Time `json:"expires"`
+	File         string    `json:"file"`
+	// Verified is of one that was installed: whether its signature was checked.
+	Verified *bool `json:"verified,omitempty"`
 }
 
 func newWhitelistSign() *cobra.Command {
@@ -55,6 +66,7 @@ Bring FILE to the repository with rootstock whitelist install.`,
 	cmd.Flags().IntVar(&f.days, "days", int(manifest.WhitelistValidity.Hours()/24), "how long it counts")
 	cmd.Flags().StringVar(&f.hash, "hash", object.SHAKE128.String(), "of new fingerprints: shake128, sha1 or rmd160, as the repository has it")
 	cmd.Flags().StringVar(&f.out, "out", "", "file to write; never replaced")
+	f.json = wantsJSON(cmd)
 	required(cmd, "keys", "name", "out")
 	return cmd
 }
@@ -108,6 +120,9 @@ func (f *whitelistSignFlags) run(cmd *cobra.Command) error {
 	if err := writeFresh(f.out, raw); err != nil {
 		return err
 	}
+	if *f.json {
+		return typed(cmd.OutOrStdout(), "whitelist_signed", validLine{f.name, len(w.Fingerprints), w.End(), f.out, nil})
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), "signed a whitelist of %s with %d certificates, which counts until %s: %s\n",
 		f.name, len(w.Fingerprints), w.End().Format(time.RFC3339), f.out)
 	return nil
@@ -132,6 +147,7 @@ func (f *whitelistSignFlags) prolong(master *rsa.PrivateKey) (w manifest.Whiteli
 func newWhitelistInstall() *cobra.Command {
 	var st string
 	var keys []string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "install FILE --store STORE",
 		Short: "Put a whitelist that was signed elsewhere into the repository",
@@ -158,6 +174,10 @@ signature is checked as cells will check it.`,
 				return fmt.Errorf("install %s: %w", args[0], err)
 			}
 			out := cmd.OutOrStdout()
+			if *asJSON {
+				verified := len(masters) > 0
+				return typed(out, "whitelist_installed", validLine{is.Name, len(is.Fingerprints), is.End(), args[0], &verified})
+			}
 			fmt.Fprintf(out, "the whitelist of %s lists %d certificates and counts until %s\n", is.Name, len(is.Fingerprints), is.End().Format(time.RFC3339))
 			if len(masters) == 0 {
 				fmt.Fprintln(out, "note: its signature was not checked; --key FQRN.pub does")
@@ -170,6 +190,7 @@ signature is checked as cells will check it.`,
 	}
 	cmd.Flags().StringVar(&st, "store", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "FQRN.pub, the master public key cells have; may be repeated")
+	asJSON = wantsJSON(cmd)
 	required(cmd, "store")
 	return cmd
 }
