@@ -75,6 +75,9 @@ type contentReader struct {
 	off int64
 }
 
+// Len is for those who make room for what they read.
+func (r *contentReader) Len() int { return int(max(0, r.c.Size()-r.off)) }
+
 func (r *contentReader) Read(p []byte) (int, error) {
 	n, err := r.c.ReadAt(r.ctx, p, r.off)
 	r.off += int64(n)
