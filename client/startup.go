@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/imagemeta/profile"
@@ -167,6 +165,7 @@ func (s *Contents) some(r *Repository, tree imagemeta.TreeID, from, most int) (i
 	}
 	if next >= t.objects.Len() {
 		next = -1
+		t.rest()
 	}
 	return ids, next
 }
@@ -200,10 +199,7 @@ func (t *table) bytes() int64 {
 	for _, st := range t.objects.All() {
 		n += st.Size
 	}
-	if t.mapping != nil {
-		// As when it was mapped: it need not count as our memory.
-		_ = unix.Madvise(t.mapping, unix.MADV_DONTNEED)
-	}
+	t.rest()
 	t.total.Store(n + 1)
 	return n
 }

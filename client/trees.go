@@ -202,11 +202,18 @@ func (t *table) mapFile(f *os.File) error {
 	if t.objects, err = imagemeta.OpenObjects(b); err != nil {
 		return errors.Join(err, unix.Munmap(b))
 	}
-	// Checking it has touched all of it; what is looked up comes back by
-	// itself, and the rest need not count as this process's memory.
-	_ = unix.Madvise(b, unix.MADV_DONTNEED)
 	t.mapping = b
+	t.rest()
 	return nil
+}
+
+// rest has the table no longer count as this process's memory: fifty trees'
+// would be more than all else. What is looked up comes back by itself, from the
+// page cache.
+func (t *table) rest() {
+	if t.mapping != nil {
+		_ = unix.Madvise(t.mapping, unix.MADV_DONTNEED) // advice
+	}
 }
 
 // read keeps a table in memory that the disk does not take.

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,8 @@ type Options struct {
 	Holder *holder.Client
 	// NoResend is fusefs's.
 	NoResend bool
-	// Retry is the time between two tries to get what held trees lack; 15 s.
+	// Retry is the time between two tries to get what held trees lack, and
+	// between two looks at what memory can be given back; 15 s.
 	Retry time.Duration
 	// Opened is told of each content that the kernel asks for; nil for
 	// nobody.
@@ -81,6 +83,7 @@ type Tier struct {
 	store    *store // the objects mount
 	bound    bound
 	waiting  atomic.Int64 // who wait for a tree or a content now
+	made     atomic.Bool  // an image, since upkeep last looked
 
 	// What works in the background ends with Close.
 	ctx    context.Context //nolint:containedctx // of what outlives a call
@@ -156,11 +159,11 @@ func Open(ctx context.Context, o Options) (*Tier, error) {
 func (t *Tier) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var retries sync.WaitGroup
-	defer retries.Wait()
-	retries.Go(func() { t.retry(ctx) })
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { t.upkeep(ctx) })
 	if t.o.FillRate > 0 {
-		retries.Go(func() { t.fill(ctx) })
+		work.Go(func() { t.fill(ctx) })
 	}
 	defer cancel()
 	return t.store.serve(ctx)
@@ -315,8 +318,8 @@ func (x *tree) unused() bool {
 	return true
 }
 
-// retry gets the tables that Hold could not.
-func (t *Tier) retry(ctx context.Context) {
+// upkeep gets the tables that Hold could not, and keeps memory low.
+func (t *Tier) upkeep(ctx context.Context) {
 	said := map[imagemeta.TreeID]bool{}
 	for {
 		for r, trees := range t.lacking() {
@@ -330,6 +333,10 @@ func (t *Tier) retry(ctx context.Context) {
 						"tree", x.id.String(), "error", err)
 				}
 			}
+		}
+		t.contents.Rest()
+		if t.made.Swap(false) {
+			debug.FreeOSMemory()
 		}
 		select {
 		case <-ctx.Done():
