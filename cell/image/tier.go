@@ -238,19 +238,16 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
 	if err := t.store.ensure(ctx); err != nil {
 		return err
 	}
-	// Table and image come at the same time.
+	// Table, image and startup pack come at the same time.
 	cold := !t.o.Cache.Has(imageKey(x.id))
-	table := sync.OnceValue(func() error {
-		err := t.use(ctx, r, x)
-		if err == nil && cold {
-			t.begin(r, x)
-		}
-		return err
-	})
+	table := sync.OnceValue(func() error { return t.use(ctx, r, x) })
 	if x.adopt(t); x.mounted {
 		return table()
 	}
 	go table() //nolint:errcheck // the one below says it again
+	if cold {
+		t.begin(r, x, table)
+	}
 	err := t.mount(ctx, r, x, table)
 	if terr := table(); terr != nil {
 		return terr
