@@ -201,7 +201,18 @@ func (s *Contents) Covers(r *Repository, tree imagemeta.TreeID, entries []imagem
 			return fmt.Errorf("%w: the objects table of tree %s does not have %q as its listing does", ErrInconsistent, tree, e.Path)
 		}
 	}
+	t.rest()
 	return nil
+}
+
+// Rest gives back the memory that looking into tables has taken since the last
+// time. It is called from time to time.
+func (s *Contents) Rest() {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, t := range s.tables {
+		t.rest()
+	}
 }
 
 // names reports whether a tree in use has a content.

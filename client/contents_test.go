@@ -457,3 +457,62 @@ func TestContentsConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Tables count as memory of the process while they are looked into, and no
+// longer: those of fifty trees would be more than all else.
+func TestTablesAtRest(t *testing.T) {
+	files := map[string][]byte{}
+	for i := range 200 {
+		files[fmt.Sprint("f", i)] = fmt.Append(nil, "content ", i)
+	}
+	o := teststratum.New(t, "trees.example.org")
+	id := treeID(t, o.Files("demo", "1", files).Tree)
+	c := newCache(t, cache.Options{})
+	r := openAt(t, o.URL, o.Name, o.Keys(), c)
+	entries, err := r.Listing(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := contentsOf(t, c, r, id)
+	if _, _, err := s.Usage(t.Context()); err != nil { // nobody counts it any more
+		t.Fatal(err)
+	}
+	s.Rest()
+	rest := mappedBelow(t, c.Dir())
+	if err := s.Covers(r, id, entries); err != nil {
+		t.Fatal(err)
+	}
+	if n := mappedBelow(t, c.Dir()); n != rest {
+		t.Errorf("after a pass over the table %d kB are mapped, before it %d", n, rest)
+	}
+	if _, err := s.Find(t.Context(), object.ContentOf([]byte("content 7"))); err != nil {
+		t.Fatal(err)
+	}
+	if n := mappedBelow(t, c.Dir()); n <= rest {
+		t.Errorf("%d kB are mapped after a lookup: this test sees nothing", n)
+	}
+	s.Rest()
+	if n := mappedBelow(t, c.Dir()); n != rest {
+		t.Errorf("%d kB stay mapped after a lookup, before it %d", n, rest)
+	}
+}
+
+// mappedBelow returns how many kB of files in a directory count as this
+// process's memory.
+func mappedBelow(t *testing.T, dir string) (total int) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := false
+	for line := range strings.Lines(string(b)) {
+		var n int
+		if f := strings.Fields(line); !strings.HasSuffix(f[0], ":") {
+			below = strings.HasPrefix(f[len(f)-1], dir+"/")
+		} else if _, err := fmt.Sscanf(line, "Rss: %d kB", &n); err == nil && below {
+			total += n
+		}
+	}
+	return total
+}

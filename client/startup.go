@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/imagemeta/profile"
@@ -21,20 +19,21 @@ const (
 	packFile = "/startup.pack"
 )
 
-// Startup unpacks the startup pack of a tree in use: what is in it is in the
-// cache when Startup returns. Order is told all contents that the tree's
-// containers open, in order, before the first is unpacked. Only contents that
-// the tree's table has are stored, each after its digest was checked. The error
-// wraps fs.ErrNotExist if the repository has no pack of the tree.
-func (s *Contents) Startup(ctx context.Context, r *Repository, tree imagemeta.TreeID, order func([]object.ContentID)) error {
-	err := s.unpack(ctx, r, tree, order)
+// Startup unpacks the startup pack of a tree: what is in it is in the cache when
+// Startup returns. The pack is fetched at once; before anything is believed of
+// it, used is called, which waits until the tree is in use. Named is told, before
+// the first content is unpacked, what the pack only names, in order. Only contents
+// that the tree's table has are stored, each after its digest was checked. The
+// error wraps fs.ErrNotExist if the repository has no pack of the tree.
+func (s *Contents) Startup(ctx context.Context, r *Repository, tree imagemeta.TreeID, used func() error, named func([]object.ContentID)) error {
+	err := s.unpack(ctx, r, tree, used, named)
 	if err != nil {
 		return fmt.Errorf("startup pack of tree %s: %w", tree, err)
 	}
 	return nil
 }
 
-func (s *Contents) unpack(ctx context.Context, r *Repository, tree imagemeta.TreeID, order func([]object.ContentID)) error {
+func (s *Contents) unpack(ctx context.Context, r *Repository, tree imagemeta.TreeID, used func() error, named func([]object.ContentID)) error {
 	hex := tree.String()
 	n, _, err := r.Find(ctx, notesDir+hex[:2]+"/"+hex+packFile)
 	if err != nil {
@@ -45,14 +44,17 @@ func (s *Contents) unpack(ctx context.Context, r *Repository, tree imagemeta.Tre
 		return err
 	}
 	defer c.Close() //nolint:errcheck // read only
-	err = profile.ReadPack(&contentReader{ctx: ctx, c: c}, c.Size(), func(ids []object.ContentID) {
-		known := make([]object.ContentID, 0, len(ids))
-		for _, id := range ids {
-			if _, ok := s.stored(r, tree, id); ok {
-				known = append(known, id)
+	if err := used(); err != nil {
+		return err
+	}
+	err = profile.ReadPack(&contentReader{ctx: ctx, c: c}, c.Size(), func(ids []object.ContentID, sizes []int) {
+		var others []object.ContentID
+		for i, id := range ids {
+			if _, ok := s.stored(r, tree, id); ok && sizes[i] == 0 {
+				others = append(others, id)
 			}
 		}
-		order(known)
+		named(others)
 	}, func(id object.ContentID, data []byte) error {
 		st, ok := s.stored(r, tree, id)
 		if !ok || st.Size != int64(len(data)) {
@@ -167,6 +169,7 @@ func (s *Contents) some(r *Repository, tree imagemeta.TreeID, from, most int) (i
 	}
 	if next >= t.objects.Len() {
 		next = -1
+		t.rest()
 	}
 	return ids, next
 }
@@ -200,10 +203,7 @@ func (t *table) bytes() int64 {
 	for _, st := range t.objects.All() {
 		n += st.Size
 	}
-	if t.mapping != nil {
-		// As when it was mapped: it need not count as our memory.
-		_ = unix.Madvise(t.mapping, unix.MADV_DONTNEED)
-	}
+	t.rest()
 	t.total.Store(n + 1)
 	return n
 }

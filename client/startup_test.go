@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rootstock-cf/rootstock/client"
@@ -42,11 +43,17 @@ func packed(t *testing.T, contents []string, pack []byte) (*testrepo.Repo, image
 	return repo, id
 }
 
+// packOf makes a pack; those that begin with a star are only named.
 func packOf(t *testing.T, contents ...string) []byte {
 	t.Helper()
 	var rows []profile.Packed
 	for _, c := range contents {
-		rows = append(rows, profile.Packed{ID: object.ContentOf([]byte(c)), Data: []byte(c)})
+		name, only := strings.CutPrefix(c, "*")
+		row := profile.Packed{ID: object.ContentOf([]byte(name))}
+		if !only {
+			row.Data = []byte(name)
+		}
+		rows = append(rows, row)
 	}
 	b, err := profile.AppendPack(nil, rows)
 	if err != nil {
@@ -55,7 +62,7 @@ func packOf(t *testing.T, contents ...string) []byte {
 	return b
 }
 
-func startup(t *testing.T, contents []string, pack []byte) (c *cache.Cache, s *client.Contents, r *client.Repository, id imagemeta.TreeID, order []object.ContentID, err error) {
+func startup(t *testing.T, contents []string, pack []byte) (c *cache.Cache, s *client.Contents, r *client.Repository, id imagemeta.TreeID, named []object.ContentID, err error) {
 	t.Helper()
 	repo, id := packed(t, contents, pack)
 	o := clientOf(t, repo)
@@ -65,19 +72,19 @@ func startup(t *testing.T, contents []string, pack []byte) (c *cache.Cache, s *c
 	}
 	t.Cleanup(r.Close)
 	s = contentsOf(t, o.Cache, r, id)
-	err = s.Startup(t.Context(), r, id, func(ids []object.ContentID) { order = slices.Clone(ids) })
-	return o.Cache, s, r, id, order, err
+	err = s.Startup(t.Context(), r, id, func() error { return nil }, func(ids []object.ContentID) { named = slices.Clone(ids) })
+	return o.Cache, s, r, id, named, err
 }
 
 func TestStartupPack(t *testing.T) {
 	// "foreign" is signed and whole, but nothing that the tree consists of.
-	pack := packOf(t, "two", "foreign", "one")
-	c, s, r, id, order, err := startup(t, []string{"one", "two", "three"}, pack)
+	pack := packOf(t, "two", "*three", "*elsewhere", "foreign", "one")
+	c, s, r, id, named, err := startup(t, []string{"one", "two", "three"}, pack)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []object.ContentID{object.ContentOf([]byte("two")), object.ContentOf([]byte("one"))}; !slices.Equal(order, want) {
-		t.Errorf("order %v", order)
+	if want := []object.ContentID{object.ContentOf([]byte("three"))}; !slices.Equal(named, want) {
+		t.Errorf("named %v", named)
 	}
 	for text, want := range map[string]bool{"one": true, "two": true, "three": false, "foreign": false, string(pack): false} {
 		if got := c.Has(cache.Content(object.ContentOf([]byte(text)))); got != want {
@@ -116,6 +123,20 @@ func TestStartupPackThatIsNone(t *testing.T) {
 	_, _, _, _, _, err := startup(t, []string{"one"}, nil)
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a tree without a pack: %v", err)
+	}
+	repo, id := packed(t, []string{"one"}, packOf(t, "one"))
+	o := clientOf(t, repo)
+	r, err := client.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	s, unused := contentsOf(t, o.Cache, r, id), errors.New("not in use")
+	if err := s.Startup(t.Context(), r, id, func() error { return unused }, func([]object.ContentID) {}); !errors.Is(err, unused) {
+		t.Errorf("a tree that did not come into use: %v", err)
+	}
+	if o.Cache.Has(cache.Content(object.ContentOf([]byte("one")))) {
+		t.Error("a content of a tree that is not in use was stored")
 	}
 	pack := packOf(t, "one")
 	pack[len(pack)-1] ^= 1

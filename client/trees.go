@@ -76,6 +76,9 @@ type contentReader struct {
 	off int64
 }
 
+// Len is for those who make room for what they read.
+func (r *contentReader) Len() int { return int(max(0, r.c.Size()-r.off)) }
+
 func (r *contentReader) Read(p []byte) (int, error) {
 	n, err := r.c.ReadAt(r.ctx, p, r.off)
 	r.off += int64(n)
@@ -202,11 +205,18 @@ func (t *table) mapFile(f *os.File) error {
 	if t.objects, err = imagemeta.OpenObjects(b); err != nil {
 		return errors.Join(err, unix.Munmap(b))
 	}
-	// Checking it has touched all of it; what is looked up comes back by
-	// itself, and the rest need not count as this process's memory.
-	_ = unix.Madvise(b, unix.MADV_DONTNEED)
 	t.mapping = b
+	t.rest()
 	return nil
+}
+
+// rest has the table no longer count as this process's memory: fifty trees'
+// would be more than all else. What is looked up comes back by itself, from the
+// page cache.
+func (t *table) rest() {
+	if t.mapping != nil {
+		_ = unix.Madvise(t.mapping, unix.MADV_DONTNEED) // advice
+	}
 }
 
 // read keeps a table in memory that the disk does not take.

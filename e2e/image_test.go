@@ -227,11 +227,20 @@ func TestImageTierOCIImage(t *testing.T) {
 	if _, there := got["p/two"]; there || got["p/third"].Links != 1 {
 		t.Errorf("the upper layer: %+v", got["p/third"])
 	}
-	// A stop does not wait for containers, nor take their trees away.
+	for deadline := time.Now().Add(patience); c.status().Exposure.Bytes > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not all that was read is cached: %+v", c.status().Exposure)
+		}
+	}
+	// A stop does not wait for containers, nor take their trees away. One that
+	// began when all was cached needs nobody.
+	later := c.create("plugin.json", "images/registry.example.org/app@1", "later")
 	c.stop()
-	sameTree(t, filepath.Join(s.dir, "source/rootfs"), root)
+	sameTree(t, filepath.Join(s.dir, "source/rootfs"), later)
 	c.start()
-	c.plugin("plugin.json", "delete", "app")
+	for _, handle := range []string{"app", "later"} {
+		c.plugin("plugin.json", "delete", handle)
+	}
 	c.nothingMounted("cache/mnt/trees")
 }
 

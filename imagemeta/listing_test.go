@@ -59,6 +59,34 @@ func TestListingRoundTrip(t *testing.T) {
 	}
 }
 
+// says is a reader that says how much is left, rightly or not.
+type says struct {
+	io.Reader
+	n int
+}
+
+func (s says) Len() int { return s.n }
+
+func TestRoomForEntries(t *testing.T) {
+	entries := bigTree(500)
+	b, _ := encode(t, entries)
+	for _, n := range []int{-1, 0, 1, len(b), 1 << 60} {
+		got, _, err := imagemeta.Decode(says{bytes.NewReader(b), n}, imagemeta.DefaultLimits)
+		if err != nil {
+			t.Fatalf("%d bytes said: %v", n, err)
+		}
+		if d := cmp.Diff(entries, got, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%d bytes said: %s", n, d)
+		}
+		if cap(got) > 1<<18 {
+			t.Errorf("%d bytes said: room for %d entries", n, cap(got))
+		}
+		if n == len(b) && cap(got) > len(b)/40+1 {
+			t.Errorf("room was made for %d of %d entries, and again", cap(got), len(entries))
+		}
+	}
+}
+
 func TestListingProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		entries := tree(t)

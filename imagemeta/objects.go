@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"math/bits"
 
 	"github.com/rootstock-cf/rootstock/object"
 )
@@ -117,20 +118,53 @@ func (o *Objects) At(i int) object.ContentID { return object.ContentID(o.id(i)) 
 
 // Index returns which one a content is in the order of the ids.
 func (o *Objects) Index(id object.ContentID) (int, bool) {
-	key := binary.BigEndian.Uint64(id[:])
-	low, high := 0, o.Len()
+	low, high := o.near(id)
 	for low < high {
 		mid := int(uint(low+high) >> 1) // #nosec G115 -- not negative
-		at := o.id(mid)
-		// Ids are digests: their first eight bytes nearly always decide.
-		head := binary.BigEndian.Uint64(at)
-		if head < key || head == key && bytes.Compare(at, id[:]) < 0 {
+		if o.before(mid, id) {
 			low = mid + 1
 		} else {
 			high = mid
 		}
 	}
 	return low, low < o.Len() && object.ContentID(o.id(low)) == id
+}
+
+// near returns between which two the id's place is. Ids are digests, so it is
+// near where it would be if they were spread evenly: one page of a mapped table
+// is touched, not one for each step. Ids that are not spread so take more steps,
+// no more than twice those of a search through all.
+func (o *Objects) near(id object.ContentID) (low, high int) {
+	n := o.Len()
+	if n == 0 {
+		return 0, 0
+	}
+	share, _ := bits.Mul64(binary.BigEndian.Uint64(id[:]), uint64(n))
+	at, step := int(share), 16 // #nosec G115 -- less than n
+	if o.before(at, id) {
+		for low = at + 1; low+step < n; step *= 2 {
+			if !o.before(low+step, id) {
+				return low, low + step
+			}
+			low += step + 1
+		}
+		return low, n
+	}
+	for high = at; high-step > 0; step *= 2 {
+		if o.before(high-step, id) {
+			return high - step + 1, high
+		}
+		high -= step
+	}
+	return 0, high
+}
+
+// before reports whether the i-th id sorts before id.
+func (o *Objects) before(i int, id object.ContentID) bool {
+	at := o.id(i)
+	// The first eight bytes nearly always decide.
+	head, key := binary.BigEndian.Uint64(at), binary.BigEndian.Uint64(id[:])
+	return head < key || head == key && bytes.Compare(at, id[:]) < 0
 }
 
 // Lookup returns where a content is stored. It allocates only the list of

@@ -96,6 +96,43 @@ func TestLookupOfSimilarIDs(t *testing.T) {
 	}
 }
 
+// Ids may be anything: a lookup that expects them to be spread evenly finds
+// those that are not, and no others.
+func TestLookupOfUnevenIDs(t *testing.T) {
+	for name, head := range map[string]func(i int) uint64{
+		"even": func(i int) uint64 { return uint64(i) << 54 }, "all low": func(i int) uint64 { return uint64(i) },
+		"all high": func(i int) uint64 { return ^uint64(0) - uint64(i) }, "one": func(int) uint64 { return 1 << 63 },
+		"ends":    func(i int) uint64 { return -uint64(i&1) ^ uint64(i>>1) },
+		"doubled": func(i int) uint64 { return 1 << (i % 64) },
+	} {
+		for _, n := range []int{1, 2, 3, 17, 33, 1000} {
+			var objects []imagemeta.Object
+			for i := range n {
+				o := row("a", stored(int64(i+1)))
+				binary.BigEndian.PutUint64(o.ID[:], head(i))
+				binary.BigEndian.PutUint64(o.ID[8:], uint64(2*i+1))
+				objects = append(objects, o)
+			}
+			o, err := imagemeta.OpenObjects(table(t, objects))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range objects {
+				if got, ok := o.Lookup(want.ID); !ok || got.Size != want.Size {
+					t.Errorf("%s, %d ids: %s: %v, %v", name, n, want.ID, got, ok)
+				}
+				for _, near := range []byte{want.ID[15] - 1, want.ID[15] + 1} {
+					other := want.ID
+					other[15] = near
+					if got, ok := o.Lookup(other); ok {
+						t.Errorf("%s, %d ids: %s: %v", name, n, other, got)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestEncodeObjectsRefuses(t *testing.T) {
 	both := stored(5, 5)
 	both.Hash = object.SHA1.Sum(nil)

@@ -69,27 +69,37 @@ func (r *Reader) read(e *Entry) error {
 func (r *Reader) ID() TreeID { return TreeID(r.in.sum.Sum(nil)) }
 
 // Decode reads a whole listing. The caller compares the tree's id before it
-// believes the entries.
+// believes the entries. Room for them is made at once if r has a method Len
+// that says how many bytes are left, as [bytes.Reader] has; they are large
+// enough for copying them to be most of the work otherwise.
 func Decode(r io.Reader, limit Limits) ([]Entry, TreeID, error) {
 	lr := NewReader(r, limit)
-	// Blocks, joined once: growing one slice would copy it many times.
-	const block = 512
-	var blocks [][]Entry
-	entries := make([]Entry, 0, block)
+	entries := make([]Entry, 0, expected(r, limit))
 	for {
-		if len(entries) == block {
-			blocks = append(blocks, entries)
-			entries = make([]Entry, 0, block)
+		if len(entries) == cap(entries) {
+			entries = slices.Grow(entries, 1)
 		}
 		entries = entries[:len(entries)+1]
 		err := lr.read(&entries[len(entries)-1])
 		if errors.Is(err, io.EOF) {
-			return slices.Concat(append(blocks, entries[:len(entries)-1])...), lr.ID(), nil
+			return entries[:len(entries)-1], lr.ID(), nil
 		}
 		if err != nil {
 			return nil, TreeID{}, err
 		}
 	}
+}
+
+// expected guesses how many entries r has. One of a real tree takes some 48
+// bytes of its listing, most of them its content's. What is said from outside
+// makes room for no more than a large tree's.
+func expected(r io.Reader, limit Limits) int {
+	const least, most, record = 64, 1 << 18, 40
+	l, ok := r.(interface{ Len() int })
+	if !ok {
+		return least
+	}
+	return max(least, min(l.Len()/record+1, limit.Entries, most))
 }
 
 // Verify reports whether r holds the one listing of the tree want: it returns

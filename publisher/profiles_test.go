@@ -52,7 +52,7 @@ func (s *site) startup(tree string) (order, in []string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	err = profile.ReadPack(bytes.NewReader(b), int64(len(b)), func(ids []object.ContentID) {
+	err = profile.ReadPack(bytes.NewReader(b), int64(len(b)), func(ids []object.ContentID, _ []int) {
 		for _, id := range ids {
 			order = append(order, known[id])
 		}

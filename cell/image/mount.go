@@ -82,6 +82,7 @@ func (t *Tier) write(ctx context.Context, r *client.Repository, id imagemeta.Tre
 		covered <- err
 	}()
 	err = writeImage(path, entries)
+	t.made.Store(true)
 	return errors.Join(<-covered, err)
 }
 

@@ -14,7 +14,7 @@ import (
 
 const (
 	// aheadAtOnce is how many contents of a profile are fetched at a time.
-	aheadAtOnce = 16
+	aheadAtOnce = 4
 	// startupLead is how long a tree that is ready otherwise waits for its
 	// startup pack. What is there before the container looks is read natively
 	// by it for good; what comes later it may have opened through us.
@@ -26,19 +26,20 @@ type startup struct {
 	unpacked chan struct{} // closed once the pack is, or there is none
 }
 
-// begin fetches what containers on x opened elsewhere. x's work is held, and its
-// table is in use.
-func (t *Tier) begin(r *client.Repository, x *tree) {
+// begin fetches what containers on x opened elsewhere: the startup pack while the
+// tree is made ready, and when table says that its contents can be found, what is
+// in the pack and what it names at the same time. x's work is held.
+func (t *Tier) begin(r *client.Repository, x *tree, table func() error) {
 	s := &startup{unpacked: make(chan struct{})}
 	x.startup = s
 	t.background(func(ctx context.Context) {
-		var order []object.ContentID
-		err := t.contents.Startup(ctx, r, x.id, func(ids []object.ContentID) { order = ids })
+		err := t.contents.Startup(ctx, r, x.id, table, func(ids []object.ContentID) {
+			t.background(func(ctx context.Context) { t.fetchAhead(ctx, ids) })
+		})
 		close(s.unpacked)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) && table() == nil {
 			t.o.Log.Warn("startup pack not used", "tree", x.id.String(), "error", err)
 		}
-		t.fetchAhead(ctx, order)
 	})
 }
 

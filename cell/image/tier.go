@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,8 @@ type Options struct {
 	Holder *holder.Client
 	// NoResend is fusefs's.
 	NoResend bool
-	// Retry is the time between two tries to get what held trees lack; 15 s.
+	// Retry is the time between two tries to get what held trees lack, and
+	// between two looks at what memory can be given back; 15 s.
 	Retry time.Duration
 	// Opened is told of each content that the kernel asks for; nil for
 	// nobody.
@@ -81,6 +83,7 @@ type Tier struct {
 	store    *store // the objects mount
 	bound    bound
 	waiting  atomic.Int64 // who wait for a tree or a content now
+	made     atomic.Bool  // an image, since upkeep last looked
 
 	// What works in the background ends with Close.
 	ctx    context.Context //nolint:containedctx // of what outlives a call
@@ -157,11 +160,11 @@ func Open(ctx context.Context, o Options) (*Tier, error) {
 func (t *Tier) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var retries sync.WaitGroup
-	defer retries.Wait()
-	retries.Go(func() { t.retry(ctx) })
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { t.upkeep(ctx) })
 	if t.o.FillRate > 0 {
-		retries.Go(func() { t.fill(ctx) })
+		work.Go(func() { t.fill(ctx) })
 	}
 	defer cancel()
 	return t.store.serve(ctx)
@@ -253,15 +256,9 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree, c *clie
 	if err := t.store.ensure(ctx); err != nil {
 		return err
 	}
-	// Table and image come at the same time.
+	// Table, image and startup pack come at the same time.
 	cold := !t.o.Cache.Has(imageKey(x.id))
-	table := sync.OnceValue(func() error {
-		err := t.use(ctx, r, x, c)
-		if err == nil && cold && c == nil {
-			t.begin(r, x)
-		}
-		return err
-	})
+	table := sync.OnceValue(func() error { return t.use(ctx, r, x, c) })
 	if x.adopt(t); x.mounted {
 		return table()
 	}
@@ -269,6 +266,8 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree, c *clie
 	listing := func(ctx context.Context) ([]imagemeta.Entry, error) { return r.Listing(ctx, x.id) }
 	if c != nil {
 		listing = c.Listing
+	} else if cold {
+		t.begin(r, x, table)
 	}
 	err := t.mount(ctx, r, x, listing, table)
 	if terr := table(); terr != nil {
@@ -343,8 +342,8 @@ func (x *tree) unused() bool {
 	return true
 }
 
-// retry gets the tables that Hold could not.
-func (t *Tier) retry(ctx context.Context) {
+// upkeep gets the tables that Hold could not, and keeps memory low.
+func (t *Tier) upkeep(ctx context.Context) {
 	said := map[imagemeta.TreeID]bool{}
 	for {
 		for r, trees := range t.lacking() {
@@ -358,6 +357,10 @@ func (t *Tier) retry(ctx context.Context) {
 						"tree", x.id.String(), "error", err)
 				}
 			}
+		}
+		t.contents.Rest()
+		if t.made.Swap(false) {
+			debug.FreeOSMemory()
 		}
 		select {
 		case <-ctx.Done():

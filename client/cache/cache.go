@@ -141,6 +141,7 @@ func Open(dir string, o Options) (*Cache, error) {
 		c.closeFiles()
 		return nil, err
 	}
+	c.done.Go(c.makeDirs)
 	if o.SyncInterval > 0 {
 		c.done.Go(c.syncLoop)
 	}

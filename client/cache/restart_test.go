@@ -319,3 +319,26 @@ func TestContinued(t *testing.T) {
 		t.Error("a content that was lost is still there")
 	}
 }
+
+// The directories of a new cache are there before the first content comes.
+func TestDirectoriesAreMade(t *testing.T) {
+	dir := t.TempDir()
+	c, err := cache.Open(dir, cache.Options{SyncInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // nothing was stored
+	for _, name := range []string{"00", "ff", "objects/00", "objects/ff"} {
+		deadline := time.Now().Add(30 * time.Second)
+		for {
+			info, err := os.Stat(filepath.Join(dir, name))
+			if err == nil && info.IsDir() && info.Mode().Perm() == 0o700 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}

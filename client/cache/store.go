@@ -309,6 +309,22 @@ func (c *Cache) linkName(sum object.ContentID, k Key) error {
 	return nil
 }
 
+// makeDirs makes the directories that nearly every content needs, so that a
+// container's start on a new cell does not wait for them: making one can take as
+// long as fetching what goes there. What fails is tried again by retryNoDir.
+func (c *Cache) makeDirs() {
+	for i := range 256 {
+		for _, s := range [...]space{contents, objects} {
+			select {
+			case <-c.stop:
+				return
+			default:
+			}
+			_ = os.Mkdir(filepath.Join(c.dir, directory[s], fmt.Sprintf("%02x", i)), 0o700)
+		}
+	}
+}
+
 // retryNoDir makes the directory of a name when it turns out to be missing.
 func (c *Cache) retryNoDir(name string, place func(path string) error) error {
 	path := filepath.Join(c.dir, name)

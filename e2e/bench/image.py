@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import shutil
+import statistics
 import subprocess
 import tarfile
 import tempfile
@@ -106,29 +107,45 @@ def registry(b, d):
 
 
 def cold(b, d, url):
-    """From the request to the output of a program, on a cell that has nothing."""
-    runs, cell = [], None
+    """From the request to the output of a program, on a cell that has nothing.
+    Its steps, and the program again in another container, are what it is made of.
+    """
+    runs, steps, cell = [], [], None
     for i in range(b["ROUNDS"]):
         cell = Cell(b, d, url)
-        start = time.monotonic()
+        before, start = b["cpu_of"](cell.p.pid), time.monotonic()
         root = cell.create("rootfs/bench@1", "cold")
+        created = time.monotonic() - start
         timed(b, root, PYTHON)
-        runs.append(b["Run"](time.monotonic() - start, b["cpu_of"](cell.p.pid), 0, ""))
-        cell.delete("cold")
+        done = time.monotonic() - start
+        runs.append(b["Run"](done, b["cpu_of"](cell.p.pid) - before, 0, ""))
+        asked = cell.status()["images"]["fuse_requests"]
+        start = time.monotonic()
+        root = cell.create("rootfs/bench@1", "known")
+        known = time.monotonic() - start
+        steps.append((created, done - created, known, timed(b, root, PYTHON).wall, asked))
+        cell.delete("cold", "known")
         if i < b["ROUNDS"] - 1:
             cell.stop()
-    return runs, cell
+    return runs, steps, cell
+
+
+def steps_row(steps):
+    """Where a cold start's time goes, beside what is left once all is here."""
+    created, program, known, again, asked = [statistics.median(s) for s in zip(*steps)]
+    print("    %.3f s until the container is made (%.3f s when all is here), %.3f s the program (%.3f s), %d requests of the kernel" % (
+        created, known, program, again, asked))
 
 
 def cold_starts(b, d, url):
-    without, cell = cold(b, d, url)
+    without, steps, cell = cold(b, d, url)
     for _ in range(100):  # what was recorded is kept a moment later
         if b["run"](b["BIN"] + "/rootstock-cell", "profiles", "--socket", cell.dir + "/cell.sock").out:
             break
         time.sleep(0.1)
     b["run"](b["BIN"] + "/rootstock", "profile", "publish", "--store", d + "/store", "--keys", b["work"] + "/keys", cell.dir + "/cell.sock")
     cell.stop()
-    profiled, cell = cold(b, d, url)
+    profiled, profiled_steps, cell = cold(b, d, url)
     cell.stop()
     peer = []
     p = registry(b, d)
@@ -141,10 +158,12 @@ def cold_starts(b, d, url):
         shutil.rmtree(out)
     b["stop"](p)
     b["row"]("python, cold cell, no profile (goal 180 ms)", without, peer, "peer: skopeo copy, umoci unpack; CPU: daemon's")
+    steps_row(steps)
     b["row"]("python, cold cell, with profile (goal 120 ms)", profiled, peer)
+    steps_row(profiled_steps)
 
 
-def warm(b, root, native):
+def warm(b, cell, root, native, tree):
     for what, args, times in (("/bin/true", ["/bin/true"], 100), ("python imports", PYTHON, 10)):
         ours, peer = [], []
         for _ in range(b["ROUNDS"]):
@@ -153,14 +172,23 @@ def warm(b, root, native):
                 all = [timed(b, where, args) for _ in range(times)]
                 runs.append(b["Run"](sum(r.wall for r in all) / times, sum(r.cpu for r in all) / times, 0, ""))
         b["row"](what + ", warm (goal 1.05 x CPU)", ours, peer)
-    for what, drop in (("walk + lstat, cold (goal 1.5 x)", True), ("walk + lstat, warm (goal 1.3 x)", False)):
+    walk = lambda where: b["shell"]("find %s -xdev -ls >/dev/null" % where)
+    for what, before in (("walk + lstat, cold (goal 1.5 x)", lambda where: b["drop_caches"]()),
+                         ("walk + lstat, warm (goal 1.3 x)", walk)):
         ours, peer = [], []
         for _ in range(b["ROUNDS"]):
             for where, runs in ((root, ours), (native, peer)):
-                if drop:
-                    b["drop_caches"]()
-                runs.append(b["shell"]("find %s -xdev -ls >/dev/null" % where))
+                before(where)
+                runs.append(walk(where))
         b["row"](what, ours, peer)
+    ours, peer = [], []
+    for _ in range(b["ROUNDS"]):
+        ours.append(walk(cell.create("rootfs/bench@1", "walk")))
+        cell.delete("walk")
+        again = overlay_on(b, tree)
+        peer.append(walk(again))
+        b["run"]("umount", again)
+    b["row"]("  first walk of a container made meanwhile", ours, peer)
     ours, peer = [], []
     for _ in range(b["ROUNDS"]):
         for where, runs in ((root, ours), (native, peer)):
@@ -191,23 +219,30 @@ def shared(b, one, two, name):
 
 
 def memory(b, d, url):
-    """A daemon that has many large trees mounted."""
+    """A daemon that has many large trees mounted, each a hundredth its own."""
     cell = Cell(b, d, url)
-    for i in range(TREES):
-        tar = d + "/many.tar"
-        with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as t:
-            for n in range(ENTRIES - ENTRIES // 40 - 1):
-                data = b"content %d of %d" % (n, i if n % 100 == 0 else 0)
+    files = range(ENTRIES - ENTRIES // 40 - 1)
+
+    def add(tar, mode, some, i):
+        with tarfile.open(tar, mode, format=tarfile.USTAR_FORMAT) as t:
+            for n in some:
+                data = b"content %d of %d" % (n, i)
                 e = tarfile.TarInfo("d%02d/s%04d/f%05d" % (n % 20, n // 40, n))
                 e.size = len(data)
                 t.addfile(e, io.BytesIO(data))
+
+    add(d + "/same.tar", "w", (n for n in files if n % 100), 0)
+    tar = d + "/many.tar"
+    for i in range(TREES):
+        shutil.copyfile(d + "/same.tar", tar)
+        add(tar, "a", files[::100], i)
         b["run"](b["BIN"] + "/rootstock", "publish", "--quiet", "--store", d + "/store", "--keys", b["work"] + "/keys",
                  "--cache", d + "/index", "rootfs", "many", str(i), tar)
     b["run"](b["BIN"] + "/rootstock-cell", "refresh", "--socket", cell.dir + "/cell.sock")
     for i in range(TREES):
         cell.create("rootfs/many@%d" % i, "h%d" % i)
-    time.sleep(2)
-    print("  %-46s %s, of it %s its own (goal 64 MB); %s at most" % (
+    time.sleep(20)  # what making them took is given back by then
+    print("  %-46s %s, of it %s its own (goal 64 MB); %s at most, while they were made" % (
         "resident with %d trees of %d entries" % (TREES, ENTRIES), b["mib"](b["rss_of"](cell.p.pid, "VmRSS")),
         b["mib"](b["rss_of"](cell.p.pid, "RssAnon")), b["mib"](b["rss_of"](cell.p.pid))))
     cell.delete(*["h%d" % i for i in range(TREES)])
@@ -236,7 +271,7 @@ def group(b):
     root, two = cell.create("rootfs/bench@1", "one"), cell.create("rootfs/bench@2", "two")
     peer = overlay_on(b, native)
     name = largest(native)
-    warm(b, root, peer)
+    warm(b, cell, root, peer, native)
     big(b, root, peer, name)
     shared(b, root, two, name)
     print("  %-46s %d" % ("requests to the daemon meanwhile, over all", cell.status()["images"]["fuse_requests"]))

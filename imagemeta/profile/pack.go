@@ -59,11 +59,12 @@ func AppendPack(b []byte, rows []Packed) ([]byte, error) {
 	return b, nil
 }
 
-// ReadPack reads a pack that has size bytes. It calls order once with all
-// contents in order, and then packed for each content that is in it; data is
-// that content, verified, and good until packed returns. An error of packed ends
-// it; its own errors wrap [ErrInvalid].
-func ReadPack(r io.Reader, size int64, order func([]object.ContentID), packed func(id object.ContentID, data []byte) error) error {
+// ReadPack reads a pack that has size bytes. It calls head once with all
+// contents in order and how many bytes of each are in the pack, 0 for those that
+// it only names, and then packed for each content that is in it; data is that
+// content, verified, and good until packed returns. An error of packed ends it;
+// its own errors wrap [ErrInvalid].
+func ReadPack(r io.Reader, size int64, head func(ids []object.ContentID, sizes []int), packed func(id object.ContentID, data []byte) error) error {
 	var fixed [len(packMagic) + 4]byte
 	if _, err := io.ReadFull(r, fixed[:]); err != nil {
 		return short(err)
@@ -72,15 +73,15 @@ func ReadPack(r io.Reader, size int64, order func([]object.ContentID), packed fu
 	if string(fixed[:len(packMagic)]) != packMagic || n > MaxOpens {
 		return fmt.Errorf("%w: no head of a pack", ErrInvalid)
 	}
-	head := make([]byte, n*rowSize)
-	if _, err := io.ReadFull(r, head); err != nil {
+	rows := make([]byte, n*rowSize)
+	if _, err := io.ReadFull(r, rows); err != nil {
 		return short(err)
 	}
 	ids, sizes := make([]object.ContentID, n), make([]int, n)
 	seen := make(map[object.ContentID]bool, n)
 	total := 0
 	for i := range n {
-		row := head[i*rowSize:]
+		row := rows[i*rowSize:]
 		ids[i] = object.ContentID(row[:len(object.ContentID{})])
 		length := binary.LittleEndian.Uint32(row[len(object.ContentID{}):])
 		if seen[ids[i]] || length > MaxPacked {
@@ -89,10 +90,10 @@ func ReadPack(r io.Reader, size int64, order func([]object.ContentID), packed fu
 		seen[ids[i]], sizes[i] = true, int(length)
 		total += sizes[i]
 	}
-	if total > MaxPack || size != int64(len(fixed)+len(head)+total) {
+	if total > MaxPack || size != int64(len(fixed)+len(rows)+total) {
 		return fmt.Errorf("%w: pack of %d bytes that says it holds %d", ErrInvalid, size, total)
 	}
-	order(ids)
+	head(ids, sizes)
 	buf := make([]byte, MaxPacked)
 	for i, id := range ids {
 		if sizes[i] == 0 {

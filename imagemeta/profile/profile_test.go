@@ -127,7 +127,7 @@ func pack(t *testing.T, rows ...profile.Packed) []byte {
 
 func readPack(b []byte) (order []object.ContentID, got map[object.ContentID]string, err error) {
 	got = map[object.ContentID]string{}
-	err = profile.ReadPack(bytes.NewReader(b), int64(len(b)), func(ids []object.ContentID) { order = ids },
+	err = profile.ReadPack(bytes.NewReader(b), int64(len(b)), func(ids []object.ContentID, _ []int) { order = ids },
 		func(id object.ContentID, data []byte) error { got[id] = string(data); return nil })
 	return order, got, err
 }
@@ -139,7 +139,7 @@ func TestPack(t *testing.T) {
 		t.Errorf("%v %v %v", order, got, err)
 	}
 	stop := errors.New("stop")
-	if err := profile.ReadPack(bytes.NewReader(b), int64(len(b)), func([]object.ContentID) {}, func(object.ContentID, []byte) error { return stop }); !errors.Is(err, stop) {
+	if err := profile.ReadPack(bytes.NewReader(b), int64(len(b)), func([]object.ContentID, []int) {}, func(object.ContentID, []byte) error { return stop }); !errors.Is(err, stop) {
 		t.Error(err)
 	}
 	for i := range b {
@@ -187,7 +187,7 @@ func FuzzReadPack(f *testing.F) {
 		if again := pack(t, rows...); !bytes.Equal(again, b) {
 			t.Error("what was read encodes to other bytes")
 		}
-		if err := profile.ReadPack(io.LimitReader(bytes.NewReader(b), int64(len(b)-1)), int64(len(b)), func([]object.ContentID) {}, func(object.ContentID, []byte) error { return nil }); err == nil && len(got) > 0 {
+		if err := profile.ReadPack(io.LimitReader(bytes.NewReader(b), int64(len(b)-1)), int64(len(b)), func([]object.ContentID, []int) {}, func(object.ContentID, []byte) error { return nil }); err == nil && len(got) > 0 {
 			t.Error("a pack cut short was read")
 		}
 	})
