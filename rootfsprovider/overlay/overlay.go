@@ -57,8 +57,14 @@ const (
 	byMount                 // mount(2), all layers in one page
 )
 
-// errWay reports that the kernel does not know a way.
-var errWay = errors.New("not known to this kernel")
+var (
+	// errWay reports that the kernel does not know a way.
+	errWay = errors.New("not known to this kernel")
+	// errOneByOne is the errWay of kernels before 6.5, where fsconfig collects
+	// a string for mount(2). That takes any option, and refuses them all in
+	// the end.
+	errOneByOne = fmt.Errorf("options one by one are %w", errWay)
+)
 
 // Mount mounts the overlay at target, an existing directory. Layers' paths may
 // hold any byte and have any length where the kernel takes them one by one
@@ -66,6 +72,9 @@ var errWay = errors.New("not known to this kernel")
 func Mount(l Layers, target string) error {
 	var err error
 	for _, w := range []way{byDescriptor, byString, byMount} {
+		if w == byString && errors.Is(err, errOneByOne) {
+			continue
+		}
 		if err = mountBy(w, l, target); !errors.Is(err, errWay) {
 			break
 		}
@@ -93,6 +102,9 @@ func mountBy(w way, l Layers, target string) error {
 		// The first one, a lower layer, is where kernels differ.
 		if i == 0 && errors.Is(err, unix.EINVAL) {
 			return errWay
+		}
+		if i == 0 && errors.Is(err, unix.EOPNOTSUPP) {
+			return errOneByOne
 		}
 		if err != nil {
 			return explain(fs, fmt.Errorf("%s=%s: %w", p.key, p.value, err))
@@ -159,7 +171,10 @@ func mountOld(l Layers, target string) error {
 	if len(data) >= unix.Getpagesize() {
 		return fmt.Errorf("the layers' paths take %d bytes, more than the page this kernel allows (6.7 and later take any length)", len(data))
 	}
-	return unix.Mount("overlay", target, "overlay", 0, data)
+	if err := unix.Mount("overlay", target, "overlay", 0, data); err != nil {
+		return fmt.Errorf("%s: %w", data, err) // which of it, only the kernel's log says
+	}
+	return nil
 }
 
 var escaper = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
