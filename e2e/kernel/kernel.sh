@@ -26,12 +26,13 @@ fi
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/run.XXXXXX")
 qemu=
+# shellcheck disable=SC2317 # reached by the trap
 finish() {
 	status=$?
 	trap - EXIT INT TERM
 	if [ -n "$qemu" ]; then kill "$qemu" && wait "$qemu"; fi 2>/dev/null || true
 	rm -rf "$work"
-	exit $status
+	exit "$status"
 }
 trap finish EXIT INT TERM
 
@@ -92,7 +93,7 @@ boot() {
 }
 ended() {
 	local status=0
-	wait "$qemu" || status=$?
+	wait "$qemu" 2>/dev/null || status=$? # what it says itself is in $work/qemu
 	qemu=
 	return $status
 }
@@ -101,7 +102,7 @@ ended() {
 # this tries: a kernel without a root panics, which ends the machine.
 accel="-accel tcg,thread=multi -cpu max"
 if [ -w /dev/kvm ]; then
-	boot 15 -accel kvm -cpu host -kernel "$(ls "$root"/vmlinuz-* | head -n 1)" -serial "file:$work/kvm" -append "console=ttyS0 panic=-1"
+	boot 15 -accel kvm -cpu host -kernel "$(printf '%s\n' "$root"/vmlinuz-* | head -n 1)" -serial "file:$work/kvm" -append "console=ttyS0 panic=-1"
 	if ended && grep -q 'Kernel panic' "$work/kvm"; then accel="-accel kvm -cpu host"; fi
 fi
 case $accel in *tcg*) echo "no /dev/kvm that works: the machines are emulated, which takes many times as long" ;; esac
@@ -111,7 +112,7 @@ limit=3600
 code=0
 while read -r version _ expect; do
 	[ "${KERNEL:-$version}" = "$version" ] || continue
-	kernel=$(ls "$root"/vmlinuz-"$version"[.-]* | tail -n 1)
+	kernel=$(printf '%s\n' "$root"/vmlinuz-"$version"[.-]* | tail -n 1)
 	release=${kernel##*/vmlinuz-}
 	printf '\n== Linux %s: %s\n' "$release" "$expect"
 	: >"$work/results"
@@ -120,7 +121,8 @@ while read -r version _ expect; do
 		-append "root=/dev/vda rw console=ttyS0 panic=-1 quiet init=/suite/init kernel.expect=${expect// /,}" \
 		-drive "file=$root/disk,format=raw,if=virtio,snapshot=on" -drive "file=$work/disk,format=raw,if=virtio,snapshot=on" \
 		-serial "file:$work/console" -serial "file:$work/results"
-	tail -f -c +1 -s 0.2 --pid="$qemu" "$work/results" | "$work/testreport" || code=1
+	tail -f -c +1 -s 0.2 --pid="$qemu" "$work/results" | "$work/testreport" &
+	wait $! || code=1 # in the background, since a shell that waits for others hears no signal
 	ended || true
 	if ! grep -qx "every package of the suite ran" "$work/results"; then
 		echo "Linux $release did not get to the suite's end within $limit s; it said:" >&2
