@@ -5,7 +5,7 @@
 #
 #   make test-kernel              all of kernels.txt
 #   make test-kernel KERNEL=6.1   one of them
-#   … RUN=regexp                  only packages of suite.txt that match
+#   … PACKAGES=regexp             only packages of suite.txt that match
 #
 # Nothing is installed on this machine, and its kernel loads nothing.
 set -euo pipefail
@@ -73,11 +73,11 @@ go build -o "$work/testreport" ./internal/testreport
 export CGO_ENABLED=0
 go build -trimpath -o "$suite/bin/" ./cmd/rootstock ./cmd/rootstock-cell ./cmd/rootstock-plugin ./cmd/rootstock-plugin/testdata/inside cmd/test2json
 while read -r pkg _; do
-	[[ $pkg =~ ${RUN:-.} ]] || { sed -i "\\|^$pkg |d" "$suite/suite.txt"; continue; }
+	[[ $pkg =~ ${PACKAGES:-.} ]] || { sed -i "\\|^$pkg |d" "$suite/suite.txt"; continue; }
 	go test -c -trimpath -ldflags=-s -o "$suite/tests/${pkg//\//.}" "./$pkg"
 done < <(lines "$here/suite.txt")
 lines "$suite/suite.txt" >"$suite/suite" && mv "$suite/suite" "$suite/suite.txt"
-[ -s "$suite/suite.txt" ] || { echo "no package of suite.txt matches ${RUN:-}" >&2; exit 1; }
+[ -s "$suite/suite.txt" ] || { echo "no package of suite.txt matches ${PACKAGES:-}" >&2; exit 1; }
 # Its file system has what this machine's may lack: project quotas.
 truncate -s 8G "$work/disk"
 mkfs.ext4 -q -F -L suite -O quota,project -E quotatype=prjquota -d "$suite" "$work/disk"

@@ -1,7 +1,7 @@
 package overlay
 
 // Errors of kernels that know fewer ways.
-var ErrWay, ErrOneByOne = errWay, errOneByOne
+var ErrWay, ErrOneByOne, ErrNoData = errWay, errOneByOne, errNoData
 
 // Ways lets tests mount each way the kernel may have to be asked.
 var Ways = map[string]func(Layers, string) error{

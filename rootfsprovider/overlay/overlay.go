@@ -64,6 +64,8 @@ var (
 	// a string for mount(2). That takes any option, and refuses them all in
 	// the end.
 	errOneByOne = fmt.Errorf("options one by one are %w", errWay)
+	// errNoData is of the same kernels. mount(2) would say EINVAL.
+	errNoData = errors.New("data-only layers are not known to this kernel")
 )
 
 // Mount mounts the overlay at target, an existing directory. Layers' paths may
@@ -104,6 +106,9 @@ func mountBy(w way, l Layers, target string) error {
 			return errWay
 		}
 		if i == 0 && errors.Is(err, unix.EOPNOTSUPP) {
+			if len(l.Data) > 0 {
+				return errNoData
+			}
 			return errOneByOne
 		}
 		if err != nil {

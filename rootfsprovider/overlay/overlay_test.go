@@ -53,8 +53,7 @@ func unmount(t testing.TB, target string) {
 	}
 }
 
-// needWay skips what the kernel can be told only in another way. Data-only
-// layers came when overlayfs began to take options one by one.
+// needWay skips what the kernel can be told only in another way.
 func needWay(t *testing.T, w string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -161,7 +160,6 @@ func TestDataLayer(t *testing.T) {
 	for _, w := range []string{"descriptor", "string", "mount"} {
 		t.Run(w, func(t *testing.T) {
 			needWay(t, w)
-			needWay(t, "data")
 			dir := t.TempDir()
 			meta, data := mkdir(t, dir, "meta"), mkdir(t, dir, "data")
 			write(t, "content", mkdir(t, data, "ab"), "cd")
@@ -176,11 +174,18 @@ func TestDataLayer(t *testing.T) {
 				}
 			}
 			target := mkdir(t, dir, "rootfs")
-			err := overlay.Ways[w](overlay.Layers{
+			l := overlay.Layers{
 				Lower: []string{meta}, Data: []string{mkdir(t, dir, "cache"), data},
 				Upper: mkdir(t, dir, "upper"), Work: mkdir(t, dir, "work"),
 				Options: []string{"metacopy=on", "redirect_dir=on"},
-			}, target)
+			}
+			if err := overlay.Mount(l, target); errors.Is(err, overlay.ErrNoData) {
+				t.Skipf("SKIPPED: %v", err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			unmount(t, target)
+			err := overlay.Ways[w](l, target)
 			if err != nil {
 				t.Fatal(err)
 			}
