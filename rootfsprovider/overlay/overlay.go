@@ -101,8 +101,9 @@ func mountBy(w way, l Layers, target string) error {
 	defer unix.Close(fs) //nolint:errcheck // configures only
 	for i, p := range l.params() {
 		err := set(w, fs, p)
-		// The first one, a lower layer, is where kernels differ.
-		if i == 0 && errors.Is(err, unix.EINVAL) {
+		// The first one, a lower layer, is where kernels differ. A descriptor
+		// that only names a directory was none to fsconfig before 6.13.
+		if i == 0 && (errors.Is(err, unix.EINVAL) || w == byDescriptor && errors.Is(err, unix.EBADF)) {
 			return errWay
 		}
 		if i == 0 && errors.Is(err, unix.EOPNOTSUPP) {
