@@ -127,7 +127,7 @@ while read -r version _ expect; do
 	wait $! || code=1 # in the background, since a shell that waits for others hears no signal
 	ended || true
 	if ! grep -qx "every package of the suite ran" "$work/results"; then
-		echo "Linux $release did not get to the suite's end within $limit s; it said:" >&2
+		echo "Linux $release did not get to the suite's end, for which it has $limit s; it said:" >&2
 		cat "$work/qemu" "$work/console" | tail -n 40 >&2
 		code=1
 	fi
