@@ -28,7 +28,7 @@ while read -r pkg run flags; do
 	cd "/suite/disk/src/$pkg" || continue
 	# shellcheck disable=SC2086 # a list of words
 	test2json -t -p "$pkg" unshare --mount --propagation private -- "/suite/disk/tests/${pkg//\//.}" \
-		-test.v=test2json -test.count=1 -test.timeout=15m -test.run="$run" $flags </dev/null 2>&1
+		-test.v=test2json -test.count=1 -test.timeout=30m -test.run="$run" $flags </dev/null 2>&1
 	cd /
 done </suite/disk/suite.txt
 echo "every package of the suite ran"
