@@ -297,6 +297,11 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		}
 		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Calls: c.calls(), Log: c.o.Log}
 		wishes := &wish.Sender{Log: c.o.Log}
+		for _, r := range c.o.Repositories { // the cell has one certificate
+			if r.Network.TLS != nil {
+				wishes.Certificates = r.Network.TLS.Certificates
+			}
+		}
 		defer wishes.Wait()
 		server.Calls[control.CallWish] = control.Handle(func(ctx context.Context, r control.WishRequest) (struct{}, error) {
 			return struct{}{}, wishes.Wish(ctx, r)
@@ -348,7 +353,7 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 		c.drop(m)
 	}
 	if len(c.o.Repositories) == 1 || ctx.Err() != nil {
-		m.closeShifted()
+		m.shifted.Close()
 		if len(c.o.Repositories) == 1 {
 			cancel()
 		}
@@ -363,7 +368,7 @@ func (c *Cell) serve(ctx context.Context, cancel context.CancelFunc, m *mounted)
 	c.ended = append(c.ended, m)
 	c.failed[m.o.Name] = err
 	c.mu.Unlock()
-	m.closeShifted() // those who stand on it need what retire closes
+	m.shifted.Close() // those who stand on it need what retire closes
 	m.retire()
 	return nil
 }

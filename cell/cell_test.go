@@ -46,7 +46,7 @@ func repository(t *testing.T, r *testrepo.Repo) cell.Repository {
 func options(t *testing.T, repos ...*testrepo.Repo) cell.Options {
 	t.Helper()
 	dir := t.TempDir()
-	o := cell.Options{CacheDir: filepath.Join(dir, "cache"), Socket: filepath.Join(dir, "cell.sock")}
+	o := cell.Options{Tier: cell.TierTree, CacheDir: filepath.Join(dir, "cache"), Socket: filepath.Join(dir, "cell.sock")}
 	for _, r := range repos {
 		o.Repositories = append(o.Repositories, repository(t, r))
 	}

@@ -61,12 +61,16 @@ func (c *Cell) disk(ctx context.Context, p Would) (Disk, error) {
 	}
 	at := map[string]int{}
 	for _, m := range c.mounted() {
-		for _, one := range m.pins.list() {
-			i, ok := at[one.Tree]
+		for _, one := range m.pins.all() {
+			id := one.Tree
+			if one.Image {
+				id = one.image()
+			}
+			i, ok := at[id]
 			if !ok {
 				i = len(d.Trees)
-				at[one.Tree] = i
-				d.Trees = append(d.Trees, diskTree(one.Tree, trees))
+				at[id] = i
+				d.Trees = append(d.Trees, diskTree(id, trees))
 			}
 			t := &d.Trees[i]
 			t.Containers++

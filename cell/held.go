@@ -12,6 +12,7 @@ import (
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/cell/shift"
 	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/fusefs"
 	"github.com/rootstock-cf/rootstock/fusefs/tree"
@@ -77,7 +78,7 @@ func (m *mounted) giveUp(ctx context.Context, h *holder.Held, why string) error 
 func (m *mounted) connect(ctx context.Context, h *holder.Held, tag string) (err error) {
 	o := fusefs.Options{Mountpoint: m.o.Mountpoint, FSName: m.o.Name, NoResend: m.cell.o.NoResend, Log: m.cell.o.Log}
 	shown := notedView{m.repo, m.repo.Digest, m.cell.opened}
-	if err := m.openShifted(shown); err != nil {
+	if err := m.openShifted(shown, tag); err != nil {
 		return err
 	}
 	m.fs = tree.New(shown, tree.Options{Roots: m.repo.Roots()})
@@ -159,8 +160,9 @@ func (c *Cell) dropUnused(ctx context.Context) {
 	}
 	for _, h := range c.holder.Mounts() {
 		name, isRepository := strings.CutPrefix(h.Key, repositoryKeys)
-		used := isRepository && slices.ContainsFunc(c.o.Repositories, func(r Repository) bool { return r.Name == name }) ||
-			strings.HasPrefix(h.Key, image.HolderKeys) && c.images != nil
+		used := slices.ContainsFunc(c.o.Repositories, func(r Repository) bool {
+			return isRepository && r.Name == name || strings.HasPrefix(h.Key, shift.HolderKeys(r.Name))
+		}) || strings.HasPrefix(h.Key, image.HolderKeys) && c.images != nil
 		if used {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/shift"
@@ -70,27 +69,13 @@ func (c *Cell) runDir() string {
 	return filepath.Join(c.cache.Dir(), "mnt")
 }
 
-// openShifted prepares for mounts with translated ids.
-func (m *mounted) openShifted(v tree.View) (err error) {
+// openShifted prepares for mounts with translated ids, for nodes of that tag.
+func (m *mounted) openShifted(v tree.View, tag string) (err error) {
 	m.shifted, err = shift.New(shift.Options{
-		Dir: filepath.Join(m.cell.runDir(), "ids", m.o.Name), Name: m.o.Name, View: v, Log: m.cell.o.Log,
+		Dir: filepath.Join(m.cell.runDir(), "ids", m.o.Name), Name: m.o.Name, View: v,
+		Holder: m.cell.holder, Tag: tag, NoResend: m.cell.o.NoResend, Log: m.cell.o.Log,
 	})
 	return err
-}
-
-// linger is how long mounts with translated ids may take to end where the
-// repositories' own go on without this process.
-const linger = 500 * time.Millisecond
-
-// closeShifted ends the mounts with translated ids when nobody stands on them
-// any more. A holder does not keep them: a worker that makes room for the next
-// must not wait for containers.
-func (m *mounted) closeShifted() {
-	if m.cell.holder != nil {
-		m.shifted.Close(linger)
-		return
-	}
-	m.shifted.Close(0)
 }
 
 // mapped returns the directory at path of the repository's mount with the ids

@@ -30,7 +30,7 @@ func (m *mounted) lower(ctx context.Context, r control.LowerRequest) (control.Lo
 	n := pin{Container: control.Container{
 		Handle: r.Handle, Ref: r.Ref, Tree: found.lower.Tree, Version: found.lower.Version, Since: time.Now().UTC(),
 	}, Droplet: r.Droplet}
-	done, err := m.imageLower(ctx, n, &found.lower)
+	done, err := m.imageLower(ctx, n, &found)
 	if !done && err == nil {
 		err = m.treeLower(ctx, r, n, &found)
 	}

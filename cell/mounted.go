@@ -101,6 +101,10 @@ func (c *Cell) mount(ctx context.Context, r Repository) (_ *mounted, err error) 
 	if m.pins, err = loadPins(ctx, filepath.Join(m.repo.StateDir(), "containers.json"), standing{m.repo, c.images}); err != nil {
 		return nil, err
 	}
+	// After that: what earlier containers stand on is found only now.
+	if err := m.shifted.Resume(ctx, m.repo.Roots()); err != nil {
+		return nil, err
+	}
 	m.pins.gone = func(p pin) { m.lives.end(m.whole(p.Ref), p, c.o.Clock(), c.draining.Load()) }
 	return m, nil
 }
@@ -118,7 +122,7 @@ func (m *mounted) close() {
 // unmount leaves the repository open, for images to be let go of.
 func (m *mounted) unmount() {
 	if m.shifted != nil {
-		m.closeShifted()
+		m.shifted.Close()
 	}
 	if m.conn != nil {
 		m.conn.End(context.Background()) //nolint:errcheck // logged there; unmounted already after Run

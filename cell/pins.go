@@ -22,11 +22,14 @@ import (
 // pin is the tree a container stands on.
 type pin struct {
 	control.Container
-	// Image says that it is the image of Tree; otherwise it is the tree of a
-	// catalog.
+	// Image says that it is the image of Tree, or of Compiled; otherwise it is
+	// the tree of a catalog.
 	Image   bool        `json:"image,omitempty"`
 	Catalog object.Hash `json:"catalog,omitzero"`
 	Size    int64       `json:"size,omitempty"` // bytes of the catalog's database
+	// Compiled is what the directory Below the catalog's root was made into.
+	Compiled string `json:"compiled,omitempty"`
+	Below    string `json:"below,omitempty"`
 	// Droplet is the digest of what was put on top; empty for nothing.
 	Droplet string `json:"droplet,omitempty"`
 }
@@ -44,30 +47,44 @@ type standing struct {
 }
 
 func (s standing) pin(ctx context.Context, n pin) error {
-	if !n.Image {
-		_, err := s.repo.Pin(n.Catalog, n.Size)
-		return err
+	if n.ofCatalog() {
+		if _, err := s.repo.Pin(n.Catalog, n.Size); err != nil || !n.Image {
+			return err
+		}
 	}
-	id, err := object.ParseContentID(n.Tree)
+	id, err := object.ParseContentID(n.image())
 	if err != nil {
 		return err
 	}
 	// Without the tier, what is left of it below containers that were
 	// created with it is the kernel's alone.
 	if s.images != nil {
-		s.images.Hold(ctx, s.repo, id)
+		s.images.Hold(ctx, s.repo, id, n.directory())
 	}
 	return nil
 }
 
 func (s standing) unpin(n pin) {
-	if !n.Image {
+	if n.ofCatalog() {
 		s.repo.Unpin(n.Catalog)
-		return
 	}
-	if id, err := object.ParseContentID(n.Tree); err == nil && s.images != nil {
+	if id, err := object.ParseContentID(n.image()); err == nil && n.Image && s.images != nil {
 		s.images.Release(s.repo, id)
 	}
+}
+
+// ofCatalog reports whether a catalog has to be kept for it.
+func (n *pin) ofCatalog() bool { return !n.Image || n.Compiled != "" }
+
+// image is the id of what Image says.
+func (n *pin) image() string { return cmp.Or(n.Compiled, n.Tree) }
+
+// directory is what was compiled, nil for a published tree.
+func (n *pin) directory() *client.Directory {
+	if n.Compiled == "" {
+		return nil
+	}
+	return &client.Directory{Catalog: n.Catalog, Size: n.Size, Path: n.Below}
 }
 
 // pins is who stands on which tree. It is written to disk before anyone relies
@@ -175,7 +192,7 @@ func (s *pins) on(tree string, h object.Hash) (handles []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.byHandle {
-		if p.Image && p.Tree == tree || !p.Image && p.Catalog == h {
+		if p.Image && p.image() == tree || p.ofCatalog() && p.Catalog == h {
 			handles = append(handles, p.Handle)
 		}
 	}

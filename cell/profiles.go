@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/rootstock-cf/rootstock/cell/startup"
+	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/imagemeta/profile"
 	"github.com/rootstock-cf/rootstock/object"
@@ -26,9 +27,14 @@ func (c *Cell) openProfiles() (*startup.Recorder, error) {
 	})
 }
 
-// noteOpened is told of each content that the kernel asked for.
+// noteOpened is told of each content that the kernel asked for. That of a
+// compiled directory is asked for by another name than its digest.
 func (c *Cell) noteOpened(id object.ContentID) {
-	c.opened.Note(id)
+	sum, ok := c.cache.Digest(cache.Name(id))
+	if !ok { // in pieces
+		sum = id
+	}
+	c.opened.Note(sum)
 	c.profiles.Opened(id)
 }
 

@@ -34,7 +34,7 @@ func (c *Cell) Report(ctx context.Context) (fleet.Document, error) {
 			one := fleet.Container{
 				Handle: p.Handle, Ref: m.whole(p.Ref), Tree: p.Tree, Version: p.Version, Since: p.Since, Droplet: c.looked.of(&p),
 			}
-			if !p.Image {
+			if p.ofCatalog() {
 				one.Catalog = p.Catalog.String()
 			}
 			d.Containers = append(d.Containers, one)

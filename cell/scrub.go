@@ -85,7 +85,9 @@ func (c *Cell) repair(ctx context.Context, found []cache.Damaged) []DamageReport
 		m.repair(ctx, byKey, reports)
 	}
 	for i, d := range found {
-		c.repairImages(ctx, d.Sum, &reports[i])
+		for _, k := range d.Names {
+			c.repairImages(ctx, k.ID(), &reports[i])
+		}
 	}
 	for i := range reports {
 		r := &reports[i]
@@ -122,13 +124,13 @@ func (m *mounted) repair(ctx context.Context, byKey map[cache.Key]int, reports [
 	}
 }
 
-// repairImages does the same for containers on images, whose tables name contents
-// by the very digest that a scrub knows.
-func (c *Cell) repairImages(ctx context.Context, sum object.ContentID, r *DamageReport) {
+// repairImages does the same for containers on images, whose tables have contents
+// by one of their names.
+func (c *Cell) repairImages(ctx context.Context, id object.ContentID, r *DamageReport) {
 	if c.images == nil {
 		return
 	}
-	trees := c.images.Naming(sum)
+	trees := c.images.Naming(id)
 	if len(trees) == 0 {
 		return
 	}
@@ -141,7 +143,7 @@ func (c *Cell) repairImages(ctx context.Context, sum object.ContentID, r *Damage
 			}
 		}
 	}
-	if err := c.images.Restore(ctx, sum); err != nil {
+	if err := c.images.Restore(ctx, id); err != nil {
 		r.Failure = err.Error()
 		return
 	}

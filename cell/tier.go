@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/rootstock-cf/rootstock/cell/control"
 	"github.com/rootstock-cf/rootstock/cell/image"
+	"github.com/rootstock-cf/rootstock/client"
 	"github.com/rootstock-cf/rootstock/client/cache"
 	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/object"
@@ -68,17 +68,22 @@ func (c *Cell) sweepTrees(ctx context.Context) {
 }
 
 // imageLower makes a tree ready as an image. It reports false without an error
-// for what has none: somebody else's tree, a directory within a tree, or a tree
-// for whose image there is no room.
-func (m *mounted) imageLower(ctx context.Context, n pin, l *control.Lower) (bool, error) {
-	id, err := object.ParseContentID(l.Tree)
-	if m.cell.images == nil || err != nil {
+// for what has none.
+func (m *mounted) imageLower(ctx context.Context, n pin, found *resolved) (bool, error) {
+	if m.cell.images == nil {
 		return false, nil
 	}
-	layers, err := m.cell.images.Acquire(ctx, m.repo, id)
+	var layers image.Layers
+	id, err := object.ParseContentID(n.Tree)
+	published := err == nil
+	if published {
+		layers, err = m.cell.images.Acquire(ctx, m.repo, id)
+	} else {
+		layers, id, err = m.directoryImage(ctx, &n, found.path)
+	}
 	for _, without := range []error{fs.ErrNotExist, imagemeta.ErrUnsupported, imagemeta.ErrTooLarge, cache.ErrCannotStore} {
 		if errors.Is(err, without) {
-			m.cell.o.Log.Warn("container gets the tree tier", "handle", n.Handle, "tree", l.Tree, "reason", err)
+			m.cell.o.Log.Warn("container gets the tree tier", "handle", n.Handle, "path", found.path, "reason", err)
 			return false, nil
 		}
 	}
@@ -90,9 +95,28 @@ func (m *mounted) imageLower(ctx context.Context, n pin, l *control.Lower) (bool
 	if err := m.pins.pin(ctx, n); err != nil {
 		return false, err
 	}
-	m.cell.profiles.Begin(n.Handle, id)
+	if published { // what others opened has to be named by its content
+		m.cell.profiles.Begin(n.Handle, id)
+	}
+	l := &found.lower
 	l.Lower, l.Data, l.Options = layers.Lower, layers.Data, layers.Options
 	return true, nil
+}
+
+// directoryImage makes one of a directory that was not published as a tree.
+func (m *mounted) directoryImage(ctx context.Context, n *pin, path string) (image.Layers, imagemeta.TreeID, error) {
+	at, below, err := m.holder(ctx, path)
+	if err != nil {
+		return image.Layers{}, imagemeta.TreeID{}, err
+	}
+	n.Catalog, n.Size, n.Below = at.Catalog, at.Size, below
+	c, err := m.repo.Compile(ctx, client.Directory{Catalog: at.Catalog, Size: at.Size, Path: below})
+	if err != nil {
+		return image.Layers{}, imagemeta.TreeID{}, err
+	}
+	n.Compiled = c.ID.String()
+	layers, err := m.cell.images.AcquireDirectory(ctx, m.repo, c)
+	return layers, c.ID, err
 }
 
 func (c *Cell) imageStatus() *ImageStatus {

@@ -22,6 +22,7 @@ type assembly struct {
 	chunked
 	contents *Contents
 	id       object.ContentID
+	key      cache.Key // what it is stored under when it is in one piece
 
 	mu      sync.Mutex
 	have    []bool
@@ -39,6 +40,7 @@ func (s *Contents) assemble(src source, id object.ContentID, o origin) *assembly
 			a.missing++
 		}
 	}
+	a.key = o.key(id, a.chunks)
 	if a.missing == 0 { // the last reader's process did not get to it
 		a.start()
 	}
@@ -46,8 +48,8 @@ func (s *Contents) assemble(src source, id object.ContentID, o origin) *assembly
 }
 
 func (a *assembly) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if a.contents.cache.Has(cache.Content(a.id)) {
-		if f, ok := a.contents.cache.Lookup(ctx, cache.Content(a.id)); ok {
+	if a.contents.cache.Has(a.key) {
+		if f, ok := a.contents.cache.Lookup(ctx, a.key); ok {
 			defer f.Close() //nolint:errcheck // read only
 			return f.ReadAt(p, off)
 		}
@@ -78,7 +80,7 @@ func (a *assembly) start() {
 }
 
 func (a *assembly) join(ctx context.Context) error {
-	f, err := a.contents.cache.Store(ctx, cache.Content(a.id), a.size, func(ctx context.Context, w cache.Writer) error {
+	f, err := a.contents.cache.Store(ctx, a.key, a.size, func(ctx context.Context, w cache.Writer) error {
 		for _, c := range a.chunks {
 			if err := a.copyChunk(ctx, w, c); err != nil {
 				return err
@@ -89,10 +91,11 @@ func (a *assembly) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only its presence matters
-	// For the tree tier.
-	if _, err := a.contents.cache.Alias(cache.Content(a.id), cache.Chunked(a.compression, a.chunks)); err != nil {
-		return err
+	defer f.Close()                                                    //nolint:errcheck // only its presence matters
+	if name := cache.Chunked(a.compression, a.chunks); name != a.key { // for the tree tier
+		if _, err := a.contents.cache.Alias(a.key, name); err != nil {
+			return err
+		}
 	}
 	if len(a.chunks) > 1 { // a single chunk is the content itself
 		for _, c := range a.chunks {

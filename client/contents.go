@@ -17,8 +17,10 @@ import (
 )
 
 // Contents finds and opens contents by the SHA-256 of their bytes, through the
-// objects tables of the trees in use, whichever repository they are of. The
-// tables are mapped files; it holds no memory per content.
+// objects tables of the trees in use, whichever repository they are of; those of
+// directories that were compiled by the ID of what they are stored as, which is
+// no content's SHA-256. The tables are mapped files; it holds no memory per
+// content.
 //
 // A table says where to look, not what is true: nothing is handed out whose
 // digest was not checked. All repositories share one cache.
@@ -78,13 +80,26 @@ func (s *Contents) Use(ctx context.Context, r *Repository, tree imagemeta.TreeID
 	return nil
 }
 
-// Reuse is Use if the tree's table is in the cache. Otherwise it reports false
-// and does nothing.
-func (s *Contents) Reuse(ctx context.Context, r *Repository, tree imagemeta.TreeID) bool {
+// UseCompiled is Use for a directory that was compiled.
+func (s *Contents) UseCompiled(ctx context.Context, c *Compiled) error {
+	if s.join(c.repo, c.ID) {
+		return nil
+	}
+	t, err := c.loadTable(ctx)
+	if err != nil {
+		return err
+	}
+	s.add(t)
+	return nil
+}
+
+// Reuse is Use, or UseCompiled for the ID of a directory, if the table is in the
+// cache. Otherwise it reports false and does nothing.
+func (s *Contents) Reuse(ctx context.Context, r *Repository, tree imagemeta.TreeID, compiled bool) bool {
 	if s.join(r, tree) {
 		return true
 	}
-	t := &table{repo: r, tree: tree}
+	t := &table{repo: r, tree: tree, compiled: compiled}
 	f, ok := s.cache.Lookup(ctx, t.key())
 	if !ok {
 		return false
@@ -234,6 +249,19 @@ func (s *Contents) background(f func(context.Context)) {
 type origin struct {
 	repo *Repository
 	imagemeta.Stored
+	compiled bool // it is found by the ID of what it is stored as
+}
+
+// key is what a content of that id is stored under. A table that lies about a
+// content's digest is found out by the cache; those of directories are our own.
+func (o *origin) key(id object.ContentID, chunks []catalog.Chunk) cache.Key {
+	switch {
+	case !o.compiled:
+		return cache.Content(id)
+	case len(o.Chunks) > 0:
+		return cache.Chunked(o.Compression, chunks)
+	}
+	return cache.Object(o.Hash, o.Compression)
 }
 
 // origins returns a content's places, at most one for each repository: its
@@ -249,7 +277,7 @@ next:
 			}
 		}
 		if st, ok := t.objects.Lookup(id); ok {
-			all = append(all, origin{t.repo, st})
+			all = append(all, origin{t.repo, st, t.compiled})
 		}
 	}
 	return all
@@ -280,7 +308,7 @@ func (s *Contents) Find(ctx context.Context, id object.ContentID) (int64, error)
 // of a chunked one, pieces are fetched when they are read, and when all are
 // there they are made one file of the cache. The caller closes it.
 func (s *Contents) Open(ctx context.Context, id object.ContentID) (view.Content, error) {
-	if f, ok := s.cache.Lookup(ctx, cache.Content(id)); ok {
+	if f, ok := s.cache.Lookup(ctx, cache.Name(id)); ok {
 		p, err := newLocalPiece(f)
 		if err != nil {
 			return nil, err
@@ -313,12 +341,14 @@ func (s *Contents) openAt(ctx context.Context, id object.ContentID, o origin) (v
 	case len(o.Chunks) > 0:
 		return s.assemble(src, id, o), nil
 	}
-	piece, err := src.openAs(ctx, cache.Content(id), catalog.Chunk{Size: o.Size, Hash: o.Hash}, object.Bulk)
+	piece, err := src.openAs(ctx, o.key(id, nil), catalog.Chunk{Size: o.Size, Hash: o.Hash}, object.Bulk)
 	if err != nil {
 		return nil, err
 	}
-	// The tree tier looks for it under the object's name. That is worth no
-	// failure.
-	_, _ = s.cache.Alias(cache.Content(id), cache.Object(o.Hash, o.Compression))
+	if !o.compiled {
+		// The tree tier looks for it under the object's name. That is worth no
+		// failure.
+		_, _ = s.cache.Alias(cache.Content(id), cache.Object(o.Hash, o.Compression))
+	}
 	return &whole{piece, o.Size}, nil
 }

@@ -1,6 +1,9 @@
 package client
 
-import "bytes"
+import (
+	"bytes"
+	"iter"
+)
 
 // maxTarget is the longest target of a symbolic link that Linux knows.
 const maxTarget = 4095
@@ -17,21 +20,40 @@ func (r *Repository) expand(target []byte) []byte {
 	}
 	var out []byte
 	for {
-		before, rest, ok := bytes.Cut(target, opening)
+		v, ok := nextVariable(target)
 		if !ok {
 			return append(out, target...)
 		}
-		inner, after, closed := bytes.Cut(rest, []byte(")"))
-		if !closed {
-			return append(out, target...)
-		}
-		out = append(out, before...)
-		name, fallback, _ := bytes.Cut(inner, []byte(":-"))
-		if value, set := r.o.Getenv(string(name)); set {
+		out = append(out, v.before...)
+		if value, set := r.o.Getenv(string(v.name)); set {
 			out = append(out, value...)
 		} else {
-			out = append(out, fallback...)
+			out = append(out, v.fallback...)
 		}
-		target = after
+		target = v.after
+	}
+}
+
+// variable is a $(NAME) of a target with what is before and after it.
+type variable struct{ before, name, fallback, after []byte }
+
+func nextVariable(target []byte) (v variable, ok bool) {
+	before, rest, ok := bytes.Cut(target, opening)
+	if !ok {
+		return v, false
+	}
+	inner, after, closed := bytes.Cut(rest, []byte(")"))
+	name, fallback, _ := bytes.Cut(inner, []byte(":-"))
+	return variable{before, name, fallback, after}, closed
+}
+
+// variablesOf yields the names of a target's variables.
+func variablesOf(target []byte) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for v, ok := nextVariable(target); ok; v, ok = nextVariable(v.after) {
+			if !yield(string(v.name)) {
+				return
+			}
+		}
 	}
 }

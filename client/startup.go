@@ -95,7 +95,7 @@ func (s *Contents) stored(r *Repository, tree imagemeta.TreeID, id object.Conten
 // there, a piece at a time: pace is called with the bytes of each that is about
 // to be read, and an error of it ends the fetching.
 func (s *Contents) Fetch(ctx context.Context, id object.ContentID, pace func(bytes int64) error) error {
-	if s.cache.Has(cache.Content(id)) {
+	if s.cache.Has(cache.Name(id)) {
 		return nil
 	}
 	all := s.origins(id)
@@ -147,7 +147,7 @@ func (s *Contents) Lacking(r *Repository, tree imagemeta.TreeID, from, most int)
 		var some []object.ContentID
 		some, next = s.some(r, tree, next, most-len(lacking))
 		for _, id := range some {
-			if id != object.EmptyContent && !s.cache.Has(cache.Content(id)) {
+			if id != object.EmptyContent && !s.cache.Has(cache.Name(id)) {
 				lacking = append(lacking, id)
 			}
 		}

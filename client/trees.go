@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,9 +91,11 @@ type table struct {
 	tree    imagemeta.TreeID
 	objects *imagemeta.Objects
 	mapping []byte // nil if it is in memory
-	users   int    // guarded by Contents.mu
-	counted *usage.Counted
-	total   atomic.Int64 // see bytes; one more than it, 0 while unknown
+	// compiled says that it names contents by what they are stored as.
+	compiled bool
+	users    int // guarded by Contents.mu
+	counted  *usage.Counted
+	total    atomic.Int64 // see bytes; one more than it, 0 while unknown
 }
 
 func (t *table) key() cache.Key { return cache.Table(t.repo.o.Name, t.tree) }
@@ -218,6 +221,46 @@ func (t *table) read(ctx context.Context) error {
 		return err
 	}
 	t.objects, err = imagemeta.OpenObjects(b)
+	return err
+}
+
+// loadTable is [Repository.loadTable] for a directory.
+func (c *Compiled) loadTable(ctx context.Context) (*table, error) {
+	t := &table{repo: c.repo, tree: c.ID, compiled: true}
+	f, err := c.repo.o.Cache.StorePath(ctx, t.key(), func(ctx context.Context, path string) error {
+		w, err := c.walk(ctx)
+		if err != nil {
+			return err
+		}
+		to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- our own directory
+		if err != nil {
+			return fmt.Errorf("%w: %w", cache.ErrCannotStore, err)
+		}
+		return errors.Join(imagemeta.EncodeObjects(to, w.objects), to.Close())
+	})
+	if err == nil {
+		defer f.Close() //nolint:errcheck // the mapping stays
+		err = t.mapFile(f)
+	} else if errors.Is(err, cache.ErrCannotStore) {
+		err = t.encode(ctx, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("objects of %q of catalog %s: %w", c.Path+"/", c.Catalog, err)
+	}
+	return t, nil
+}
+
+// encode keeps a directory's table in memory.
+func (t *table) encode(ctx context.Context, c *Compiled) error {
+	w, err := c.walk(ctx)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := imagemeta.EncodeObjects(&b, w.objects); err != nil {
+		return err
+	}
+	t.objects, err = imagemeta.OpenObjects(b.Bytes())
 	return err
 }
 

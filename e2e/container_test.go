@@ -49,7 +49,7 @@ func (s *site) cell(t testing.TB, flags ...string) *cellDaemon {
 	}
 	must(t, os.Mkdir(dir+"/mnt", 0o755))
 	c := &cellDaemon{t: t, s: s, dir: dir, args: append([]string{
-		"mount", "--url", s.serve(t), "--name", siteName, "--key", filepath.Join(s.keys, siteName+".pub"),
+		"mount", "--url", s.serve(t), "--name", s.fqrn(), "--key", filepath.Join(s.keys, s.fqrn()+".pub"),
 		"--cache", dir + "/cache", "--socket", dir + "/cell.sock",
 	}, slices.Concat(rig.Ways(), flags, []string{dir + "/mnt"})...)}
 	c.config("plugin.json", nil)
@@ -131,7 +131,7 @@ func (c *cellDaemon) end() {
 func (c *cellDaemon) create(config, ref, handle string) string {
 	c.t.Helper()
 	var spec struct{ Root struct{ Path string } }
-	must(c.t, json.Unmarshal([]byte(c.plugin(config, "create", "cvmfs://"+siteName+"/"+ref, handle)), &spec))
+	must(c.t, json.Unmarshal([]byte(c.plugin(config, "create", "cvmfs://"+c.s.fqrn()+"/"+ref, handle)), &spec))
 	return spec.Root.Path
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/e2e/rig"
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
@@ -77,7 +78,7 @@ func TestImageTierDebian(t *testing.T) {
 	s := newSite(t)
 	source := filepath.Join(s.dir, "source")
 	must(t, os.Mkdir(source, 0o755))
-	run(t, "", "tar", "-C", source, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", debianTar(t),
+	run(t, "", "tar", "-C", source, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", rig.Debian(t),
 		"--exclude=./usr/share", "--exclude=./var/lib", "--exclude=./var/cache", "--exclude=./usr/lib/x86_64-linux-gnu/gconv")
 	peculiar(t, source)
 	tar := filepath.Join(s.dir, "debian.tar")
@@ -192,7 +193,7 @@ func round(root string, n int) error {
 	}
 	for _, e := range list {
 		if e.Type().IsRegular() {
-			if _, err := digest(filepath.Join(dir, e.Name())); err != nil {
+			if _, err := rig.Digest(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -258,7 +259,7 @@ func TestImageTierWithoutDaemon(t *testing.T) {
 		if !info.Mode().IsRegular() || info.Size() == 0 {
 			continue
 		}
-		if _, err := digest(name); err != nil {
+		if _, err := rig.Digest(name); err != nil {
 			failed++
 		}
 	}
@@ -270,7 +271,7 @@ func TestImageTierWithoutDaemon(t *testing.T) {
 	root = c.create("plugin.json", "rootfs/tree", "two")
 	for _, name := range walkNames(t, root) {
 		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() {
-			if _, err := digest(name); err != nil {
+			if _, err := rig.Digest(name); err != nil {
 				t.Errorf("after a restart: %v", err)
 			}
 		}

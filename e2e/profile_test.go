@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -131,4 +132,59 @@ func TestFillAndMetrics(t *testing.T) {
 	}
 	c.plugin("plugin.json", "delete", "one")
 	c.stop()
+}
+
+// Profiles come from a cell's fleet listener, for those who show a certificate.
+func TestStartupProfileFromFleet(t *testing.T) {
+	needImageTier(t)
+	s := newSite(t)
+	dir := filepath.Join(s.dir, "source")
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.WriteFile(dir+"/program", []byte("program"), 0o755))
+	run(t, "", "tar", "-C", dir, "-cf", dir+".tar", ".")
+	s.publish(t, "rootfs", "app", "1", dir+".tar")
+
+	certs := writeCertificates(t, s.dir, "127.0.0.", 1, 1)
+	at := filepath.Join(s.dir, "cell")
+	must(t, os.MkdirAll(at+"/mnt", 0o755))
+	listen := freeAddress(t)
+	conf, err := json.Marshal(map[string]any{
+		"cache": "cache", "socket": "cell.sock", "refresh": "1h", "tier": "image", "metrics": "off", "fill": 0,
+		"fleet": map[string]string{"listen": listen, "ca": certs + "/ca.pem", "cert": certs + "/0.pem", "key": certs + "/0.key"},
+		"repositories": []map[string]any{{
+			"name": siteName, "servers": []string{s.serve(t)}, "keys": []string{filepath.Join(s.keys, siteName+".pub")}, "mountpoint": "mnt",
+		}},
+	})
+	must(t, err)
+	must(t, os.WriteFile(at+"/cell.json", conf, 0o600))
+	c := &cellDaemon{t: t, s: s, dir: at, args: []string{"run", "--config", at + "/cell.json"}}
+	t.Cleanup(c.end)
+	c.config("plugin.json", nil)
+	c.start()
+	root := c.create("plugin.json", "rootfs/app@1", "one")
+	if _, err := os.ReadFile(root + "/program"); err != nil {
+		t.Fatal(err)
+	}
+	c.plugin("plugin.json", "delete", "one")
+
+	publish := func(flags ...string) (string, error) {
+		out, err := exec.Command(s.bin+"/rootstock", append([]string{"profile", "publish", "--store", s.store, "--keys", s.keys, "--json", "https://" + listen}, flags...)...).CombinedOutput()
+		return string(out), err
+	}
+	var done struct{ Trees []string }
+	for deadline := time.Now().Add(patience); len(done.Trees) == 0; time.Sleep(10 * time.Millisecond) {
+		out, err := publish("--ca", certs+"/ca.pem", "--cert", certs+"/client.pem", "--key", certs+"/client.key")
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%v: %s", err, out)
+		}
+		must(t, json.Unmarshal([]byte(out), &done))
+	}
+	for why, flags := range map[string][]string{
+		"certificate required": {"--ca", certs + "/ca.pem"},
+		"certificate":          {"--cert", certs + "/client.pem", "--key", certs + "/client.key"}, // of an authority nobody knows
+	} {
+		if out, err := publish(flags...); err == nil || !strings.Contains(out, why) || !strings.Contains(out, "profiles of https://"+listen) {
+			t.Errorf("%v: %v, %s", flags, err, out)
+		}
+	}
 }

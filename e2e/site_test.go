@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,9 +18,12 @@ const siteName = "site.example.org"
 
 // site is a stratum 0 with its keys, in a directory of the test's own.
 type site struct {
+	name                  string // siteName if it is empty
 	dir, bin, store, keys string
 	url                   string
 }
+
+func (s *site) fqrn() string { return cmp.Or(s.name, siteName) }
 
 // newSite makes a repository with rootstock init and the given flags.
 func newSite(t testing.TB, flags ...string) *site {

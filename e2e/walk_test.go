@@ -1,123 +1,14 @@
 package e2e_test
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/rootstock-cf/rootstock/e2e/rig"
 )
 
-// seen is everything a user can see of a name.
-type seen struct {
-	Mode     uint32
-	UID, GID uint32
-	Size     int64 // not of directories
-	MTime    int64 // nanoseconds
-	Links    uint64
-	Rdev     uint64
-	Target   string
-	SHA256   string
-	XAttrs   map[string]string
-	// Twin is the first name of the same inode, where that has several.
-	Twin string
-}
+type seen = rig.Seen
 
-// walk lists everything below root by its relative path.
 func walk(t *testing.T, root string) map[string]seen {
 	t.Helper()
-	all := map[string]seen{}
-	first := map[uint64]string{}
-	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		all[rel], err = look(path, rel, first)
-		return err
-	})
-	if err != nil {
-		t.Fatalf("walk %s: %v", root, err)
-	}
-	return all
-}
-
-func look(path, rel string, first map[uint64]string) (seen, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return seen{}, err
-	}
-	s := seen{Mode: st.Mode, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Nano(), Links: uint64(st.Nlink)} //nolint:unconvert // differs by platform
-	var err error
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		s.Size = st.Size
-		if s.SHA256, err = digest(path); err != nil {
-			return s, err
-		}
-	case unix.S_IFLNK:
-		s.Size = st.Size
-		if s.Target, err = os.Readlink(path); err != nil {
-			return s, err
-		}
-	case unix.S_IFCHR, unix.S_IFBLK:
-		s.Rdev = st.Rdev
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
-		if s.Twin = first[st.Ino]; s.Twin == "" {
-			s.Twin, first[st.Ino] = rel, rel
-		}
-	}
-	s.XAttrs, err = xattrs(path)
-	return s, err
-}
-
-func digest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return hex.EncodeToString(h.Sum(nil)), err
-}
-
-func xattrs(path string) (map[string]string, error) {
-	buf := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, buf)
-	if err != nil || n == 0 {
-		if errors.Is(err, unix.ENOTSUP) {
-			err = nil
-		}
-		return nil, err
-	}
-	m := map[string]string{}
-	value := make([]byte, 64<<10)
-	for _, name := range split0(buf[:n]) {
-		k, err := unix.Lgetxattr(path, name, value)
-		if err != nil {
-			return nil, err
-		}
-		m[name] = string(value[:k])
-	}
-	return m, nil
-}
-
-func split0(b []byte) (names []string) {
-	for start, i := 0, 0; i < len(b); i++ {
-		if b[i] == 0 {
-			names = append(names, string(b[start:i]))
-			start = i + 1
-		}
-	}
-	return names
+	return rig.Walk(t, root)
 }

@@ -7,11 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rootstock-cf/rootstock/client"
+	"github.com/rootstock-cf/rootstock/imagemeta"
 	"github.com/rootstock-cf/rootstock/internal/teststratum"
 )
 
 // BenchmarkAcquire makes a tree of 44,000 entries ready on a cell that has
-// never seen it, on one that has its image, and on one that has it mounted.
+// never seen it, on one that has its image, and on one that has it mounted; and
+// the same as a directory whose catalogs are all there is.
 // e2e's BenchmarkImageTier times the whole way, through the daemon's socket.
 func BenchmarkAcquire(b *testing.B) {
 	s := teststratum.New(b, "image.example.org")
@@ -20,13 +23,31 @@ func BenchmarkAcquire(b *testing.B) {
 		files[fmt.Sprintf("d%02d/s%03d/file-%05d", i%20, i/40, i)] = fmt.Appendf(nil, "content of file %d\n", i)
 	}
 	id := treeID(b, s.Files("tree", "1", files).Tree)
+	b.Run("tree", func(b *testing.B) {
+		benchmarkAcquire(b, s, func(h *host, r *client.Repository) (imagemeta.TreeID, error) {
+			_, err := h.tier.Acquire(b.Context(), r, id)
+			return id, err
+		})
+	})
+	b.Run("directory", func(b *testing.B) {
+		benchmarkAcquire(b, s, func(h *host, r *client.Repository) (imagemeta.TreeID, error) {
+			c, err := compile(b, r, "/rootfs/tree/1", "")
+			if err == nil {
+				_, err = h.tier.AcquireDirectory(b.Context(), r, c)
+			}
+			return c.ID, err
+		})
+	})
+}
+
+func benchmarkAcquire(b *testing.B, s *teststratum.Stratum, ready func(*host, *client.Repository) (imagemeta.TreeID, error)) {
 	var cpu time.Duration
 	acquire := func(b *testing.B, h *host) {
 		h.start()
 		r := h.open(s)
 		before := processorTime(b)
 		b.StartTimer()
-		_, err := h.tier.Acquire(b.Context(), r, id)
+		id, err := ready(h, r)
 		b.StopTimer()
 		cpu += processorTime(b) - before
 		b.ReportMetric(float64(cpu.Microseconds())/1000/float64(b.N), "cpu-ms/op")
@@ -56,11 +77,11 @@ func BenchmarkAcquire(b *testing.B) {
 		h := newHost(b)
 		h.start()
 		r := h.open(s)
-		_, err := h.tier.Acquire(b.Context(), r, id)
+		id, err := ready(h, r)
 		check(b, err)
 		b.ResetTimer()
 		for b.Loop() {
-			_, err := h.tier.Acquire(b.Context(), r, id)
+			_, err := ready(h, r)
 			check(b, err)
 			h.tier.Release(r, id)
 		}

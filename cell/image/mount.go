@@ -32,10 +32,10 @@ func imageKey(id imagemeta.TreeID) cache.Key { return cache.Image(id, erofs.Vers
 
 // mount mounts x's image, writing it first if the cache does not hold it; table
 // waits until the tree's contents can be found. x's work is held.
-func (t *Tier) mount(ctx context.Context, r *client.Repository, x *tree, table func() error) error {
+func (t *Tier) mount(ctx context.Context, r *client.Repository, x *tree, listing lister, table func() error) error {
 	key := imageKey(x.id)
 	t.o.Cache.Pin(key)
-	err := t.mountPinned(ctx, r, x, table)
+	err := t.mountPinned(ctx, r, x, listing, table)
 	if err != nil {
 		t.o.Cache.Unpin(key)
 		return fmt.Errorf("image of tree %s: %w", x.id, err)
@@ -45,9 +45,9 @@ func (t *Tier) mount(ctx context.Context, r *client.Repository, x *tree, table f
 	return nil
 }
 
-func (t *Tier) mountPinned(ctx context.Context, r *client.Repository, x *tree, table func() error) error {
+func (t *Tier) mountPinned(ctx context.Context, r *client.Repository, x *tree, listing lister, table func() error) error {
 	f, err := t.o.Cache.StorePath(ctx, imageKey(x.id), func(ctx context.Context, path string) error {
-		return t.write(ctx, r, x.id, path, table)
+		return t.write(ctx, r, x.id, path, listing, table)
 	})
 	if err != nil {
 		return err
@@ -63,10 +63,13 @@ func (t *Tier) mountPinned(ctx context.Context, r *client.Repository, x *tree, t
 	return err
 }
 
+// lister gets the listing of a tree.
+type lister func(ctx context.Context) ([]imagemeta.Entry, error)
+
 // write makes the image of a tree at path, out of a listing that is the tree's
 // and contents that its table has.
-func (t *Tier) write(ctx context.Context, r *client.Repository, id imagemeta.TreeID, path string, table func() error) error {
-	entries, err := r.Listing(ctx, id)
+func (t *Tier) write(ctx context.Context, r *client.Repository, id imagemeta.TreeID, path string, listing lister, table func() error) error {
+	entries, err := listing(ctx)
 	if err != nil {
 		return err
 	}

@@ -94,6 +94,7 @@ type Tier struct {
 // tree is a tree that somebody holds.
 type tree struct {
 	id    imagemeta.TreeID
+	dir   *client.Directory // nil for one that was published as a tree
 	since time.Time
 	users map[*client.Repository]int // guarded by Tier.mu
 
@@ -181,40 +182,56 @@ func (t *Tier) Close() {
 
 // Acquire makes a tree of r ready and holds it until Release.
 func (t *Tier) Acquire(ctx context.Context, r *client.Repository, id imagemeta.TreeID) (Layers, error) {
+	return t.acquire(ctx, r, id, nil)
+}
+
+// AcquireDirectory is Acquire for a directory of r that was compiled; it is held
+// by its ID.
+func (t *Tier) AcquireDirectory(ctx context.Context, r *client.Repository, c *client.Compiled) (Layers, error) {
+	return t.acquire(ctx, r, c.ID, c)
+}
+
+func (t *Tier) acquire(ctx context.Context, r *client.Repository, id imagemeta.TreeID, c *client.Compiled) (Layers, error) {
 	t.waiting.Add(1)
 	defer t.waiting.Add(-1)
-	x := t.join(r, id)
-	if err := t.ready(ctx, r, x); err != nil {
+	cached := t.o.Cache.Dir()
+	var dir *client.Directory
+	if c != nil {
+		dir, cached = &c.Directory, filepath.Join(cached, cache.StoredDir)
+	}
+	x := t.join(r, id, dir)
+	if err := t.ready(ctx, r, x, c); err != nil {
 		t.Release(r, id)
 		return Layers{}, err
 	}
 	t.lead(ctx, x)
 	return Layers{
 		Lower:   []string{t.mountpoint(id)},
-		Data:    []string{t.o.Cache.Dir(), t.store.dir},
+		Data:    []string{cached, t.store.dir},
 		Options: overlayOptions,
 	}, nil
 }
 
-// Hold holds a tree until Release for a container that stands on it already. It
-// does what can be done without a network; Serve does the rest.
-func (t *Tier) Hold(ctx context.Context, r *client.Repository, id imagemeta.TreeID) {
-	x := t.join(r, id)
+// Hold holds a tree until Release for a container that stands on it already; dir
+// is nil for one that was published as a tree. It does what can be done without
+// a network; Serve does the rest.
+func (t *Tier) Hold(ctx context.Context, r *client.Repository, id imagemeta.TreeID, dir *client.Directory) {
+	x := t.join(r, id, dir)
 	x.lock()
 	defer x.unlock()
 	x.adopt(t)
 	if !x.tables[r] {
-		x.tables[r] = t.contents.Reuse(ctx, r, id)
+		x.tables[r] = t.contents.Reuse(ctx, r, id, dir != nil)
 	}
 }
 
 // join counts a user in.
-func (t *Tier) join(r *client.Repository, id imagemeta.TreeID) *tree {
+func (t *Tier) join(r *client.Repository, id imagemeta.TreeID, dir *client.Directory) *tree {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	x := t.trees[id]
 	if x == nil {
-		x = &tree{id: id, since: time.Now(), users: map[*client.Repository]int{}, work: make(chan struct{}, 1), tables: map[*client.Repository]bool{}}
+		x = &tree{id: id, dir: dir, since: time.Now(), users: map[*client.Repository]int{}, work: make(chan struct{}, 1), tables: map[*client.Repository]bool{}}
 		t.trees[id] = x
 	}
 	x.users[r]++
@@ -224,8 +241,9 @@ func (t *Tier) join(r *client.Repository, id imagemeta.TreeID) *tree {
 func (x *tree) lock()   { x.work <- struct{}{} }
 func (x *tree) unlock() { <-x.work }
 
-// ready makes x's contents findable and its image mounted.
-func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
+// ready makes x's contents findable and its image mounted; c is what x is made
+// of, nil for a published tree.
+func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree, c *client.Compiled) error {
 	select {
 	case x.work <- struct{}{}:
 	case <-ctx.Done():
@@ -238,8 +256,8 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
 	// Table and image come at the same time.
 	cold := !t.o.Cache.Has(imageKey(x.id))
 	table := sync.OnceValue(func() error {
-		err := t.use(ctx, r, x)
-		if err == nil && cold {
+		err := t.use(ctx, r, x, c)
+		if err == nil && cold && c == nil {
 			t.begin(r, x)
 		}
 		return err
@@ -248,7 +266,11 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
 		return table()
 	}
 	go table() //nolint:errcheck // the one below says it again
-	err := t.mount(ctx, r, x, table)
+	listing := func(ctx context.Context) ([]imagemeta.Entry, error) { return r.Listing(ctx, x.id) }
+	if c != nil {
+		listing = c.Listing
+	}
+	err := t.mount(ctx, r, x, listing, table)
 	if terr := table(); terr != nil {
 		return terr
 	}
@@ -256,11 +278,17 @@ func (t *Tier) ready(ctx context.Context, r *client.Repository, x *tree) error {
 }
 
 // use is called with x's work held.
-func (t *Tier) use(ctx context.Context, r *client.Repository, x *tree) error {
+func (t *Tier) use(ctx context.Context, r *client.Repository, x *tree, c *client.Compiled) error {
 	if x.tables[r] {
 		return nil
 	}
-	if err := t.contents.Use(ctx, r, x.id); err != nil {
+	var err error
+	if c != nil {
+		err = t.contents.UseCompiled(ctx, c)
+	} else {
+		err = t.contents.Use(ctx, r, x.id)
+	}
+	if err != nil {
 		return err
 	}
 	x.tables[r] = true
@@ -322,7 +350,7 @@ func (t *Tier) retry(ctx context.Context) {
 		for r, trees := range t.lacking() {
 			for _, x := range trees {
 				x.lock()
-				err := t.use(ctx, r, x)
+				err := t.useAgain(ctx, r, x)
 				x.unlock()
 				if err != nil && ctx.Err() == nil && !said[x.id] {
 					said[x.id] = true
@@ -337,6 +365,14 @@ func (t *Tier) retry(ctx context.Context) {
 		case <-time.After(t.o.Retry):
 		}
 	}
+}
+
+// useAgain is use for a tree that was held. x's work is held.
+func (t *Tier) useAgain(ctx context.Context, r *client.Repository, x *tree) error {
+	if x.dir == nil || x.tables[r] {
+		return t.use(ctx, r, x, nil)
+	}
+	return t.use(ctx, r, x, r.Compiled(*x.dir, x.id))
 }
 
 func (t *Tier) lacking() map[*client.Repository][]*tree {

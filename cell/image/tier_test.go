@@ -388,7 +388,7 @@ func TestRestart(t *testing.T) {
 	s.Fault(http.NotFound) // nothing of this needs a server
 	h.start()
 	r = reopen(t, h, s)
-	h.tier.Hold(t.Context(), r, keep)
+	h.tier.Hold(t.Context(), r, keep, nil)
 	// Its contents are known at once.
 	if _, err := os.Lstat(filepath.Join(h.dir, "mnt/objects", object.ContentOf([]byte("b")).CachePath())); err != nil {
 		t.Errorf("content of a held tree: %v", err)
@@ -421,7 +421,7 @@ func TestHoldBeforeTheServerIsThere(t *testing.T) {
 	h.start()
 	r, id := h.open(s), treeID(t, res.Tree)
 	s.Fault(http.NotFound)
-	h.tier.Hold(t.Context(), r, id)
+	h.tier.Hold(t.Context(), r, id, nil)
 	file := filepath.Join(h.dir, "mnt/objects", object.ContentOf([]byte("a")).CachePath())
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("before: %v", err)

@@ -9,12 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rootstock-cf/rootstock/cell/holder"
 	"github.com/rootstock-cf/rootstock/fusefs"
 	"github.com/rootstock-cf/rootstock/fusefs/tree"
+	"github.com/rootstock-cf/rootstock/fusefs/view"
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
@@ -29,11 +30,18 @@ var ErrTooMany = errors.New("too many different mappings of ids")
 type Options struct {
 	// Dir is a directory of these mounts' own, made if it is not there.
 	Dir string
-	// Name is the source shown in mount tables.
+	// Name is the repository's, shown as the source in mount tables.
 	Name string
 	View tree.View
 	// Contents bounds those kept open, see tree.Options; 0 is its default.
 	Contents int
+	// Holder keeps the mounts when this process ends; nil without.
+	Holder *holder.Client
+	// Tag is what the holder knows the view's nodes by: a mount with another
+	// tag is not gone on with.
+	Tag string
+	// NoResend is fusefs's.
+	NoResend bool
 	Log      *slog.Logger
 }
 
@@ -51,12 +59,12 @@ type Mounts struct {
 }
 
 type mount struct {
+	held string // the holder's key, empty without
 	fs   *tree.FS
 	conn *fusefs.Conn
 }
 
-// New takes away what an earlier process left in o.Dir and returns no mounts
-// yet. The caller closes them.
+// New returns no mounts yet. The caller closes them.
 func New(o Options) (*Mounts, error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -66,17 +74,29 @@ func New(o Options) (*Mounts, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := sweep(o.Dir); err != nil {
-		return nil, fmt.Errorf("mounts with translated ids of an earlier process: %w", err)
-	}
 	m := &Mounts{o: o, byKey: map[string]*mount{}}
 	m.ctx, m.end = context.WithCancel(context.Background())
 	return m, nil
 }
 
-// sweep detaches what is mounted in dir. Containers that stand on it have lost
-// its process, and keep it until they go.
-func sweep(dir string) error {
+// Resume goes on with what the holder kept of an earlier process, whose kernel
+// may remember the nodes roots, and takes away what else one left. It is called
+// once, before Get, when the view finds all that containers stand on.
+func (s *Mounts) Resume(ctx context.Context, roots []view.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.adopt(ctx, roots); err != nil {
+		return fmt.Errorf("mounts with translated ids of an earlier process: %w", err)
+	}
+	if err := sweep(s.o.Dir, s.byKey); err != nil {
+		return fmt.Errorf("mounts with translated ids of an earlier process: %w", err)
+	}
+	return nil
+}
+
+// sweep detaches what is mounted in dir, but for those that are known. Containers
+// that stand on it have lost its process, and keep it until they go.
+func sweep(dir string, known map[string]*mount) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -85,6 +105,9 @@ func sweep(dir string) error {
 		return err
 	}
 	for _, e := range entries {
+		if known[e.Name()] != nil {
+			continue
+		}
 		path := filepath.Join(dir, e.Name())
 		for err = nil; err == nil; {
 			err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
@@ -112,7 +135,7 @@ func (s *Mounts) Get(ctx context.Context, m overlay.Mapping) (string, error) {
 		return "", fmt.Errorf("mount %s with translated ids: %w", s.o.Name, err)
 	}
 	if len(s.byKey) >= most {
-		return "", fmt.Errorf("%w: %s is mounted for %d; use the same uid_maps and gid_maps for all containers, and restart rootstock-cell to forget others",
+		return "", fmt.Errorf("%w: %s is mounted for %d; use the same uid_maps and gid_maps for all containers, and restart rootstock-cell, and its holder if it has one, to forget others",
 			ErrTooMany, s.o.Name, most)
 	}
 	dir := filepath.Join(s.o.Dir, k)
@@ -120,14 +143,17 @@ func (s *Mounts) Get(ctx context.Context, m overlay.Mapping) (string, error) {
 		return "", fmt.Errorf("mount %s with translated ids: %w", s.o.Name, err)
 	}
 	at := &mount{fs: tree.New(NewView(s.o.View, m), tree.Options{OpenContents: s.o.Contents})}
-	var err error
-	at.conn, err = fusefs.Mount(ctx, at.fs, fusefs.Options{Mountpoint: dir, FSName: s.o.Name, Log: s.o.Log})
-	if err != nil {
+	if err := s.connect(ctx, at, m, dir); err != nil {
 		return "", errors.Join(fmt.Errorf("mount %s with translated ids: %w", s.o.Name, err), at.fs.Close())
 	}
+	s.start(k, at)
+	return at.conn.Mountpoint(), nil
+}
+
+// start is called with mu held.
+func (s *Mounts) start(k string, at *mount) {
 	s.byKey[k] = at
 	s.serves.Go(func() { s.serve(k, at) })
-	return at.conn.Mountpoint(), nil
 }
 
 // serve answers a mount until it ends. If somebody took it away, the next
@@ -138,6 +164,9 @@ func (s *Mounts) serve(k string, at *mount) {
 	delete(s.byKey, k)
 	s.counts = s.counts.Add(at.conn.Stats())
 	s.mu.Unlock()
+	if at.held != "" && s.ctx.Err() == nil {
+		err = errors.Join(err, s.o.Holder.Drop(context.Background(), at.held))
+	}
 	if err = errors.Join(err, at.fs.Close()); err != nil {
 		s.o.Log.Warn("a mount with translated ids did not end cleanly", "repository", s.o.Name, "error", err)
 	}
@@ -171,22 +200,11 @@ func (s *Mounts) Stats() (mounts int, counts fusefs.Stats) {
 	return len(s.byKey), counts
 }
 
-// Close unmounts and waits until nobody stands on the mounts any more, but not
-// longer than linger if that is not 0. Those who do lose them when the process
-// ends. It may be called again.
-func (s *Mounts) Close(linger time.Duration) {
+// Close unmounts and waits until nobody stands on the mounts any more, or leaves
+// them to the holder. It may be called again.
+func (s *Mounts) Close() {
 	s.mu.Lock() // no mount begins after this
 	s.end()
 	s.mu.Unlock()
-	ended := make(chan struct{})
-	go func() { s.serves.Wait(); close(ended) }()
-	var timeout <-chan time.Time
-	if linger > 0 {
-		timeout = time.After(linger)
-	}
-	select {
-	case <-ended:
-	case <-timeout:
-		s.o.Log.Warn("containers stand on mounts with translated ids, which end now", "repository", s.o.Name)
-	}
+	s.serves.Wait()
 }

@@ -30,7 +30,10 @@ func open(t *testing.T, dir string, v *viewtest.Tree) *shift.Mounts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.Close(0) })
+	t.Cleanup(m.Close)
+	if err := m.Resume(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
 	return m
 }
 
@@ -116,7 +119,7 @@ func TestMounts(t *testing.T) {
 	if got := stat(t, get(t, m, high)+"/file"); got != "101000:100000" {
 		t.Errorf("mounted again: owner %s", got)
 	}
-	m.Close(0)
+	m.Close()
 	if n := mountsBelow(t, dir); n > 0 {
 		t.Errorf("%d mounts are left", n)
 	}

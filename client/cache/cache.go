@@ -241,8 +241,8 @@ func (c *Cache) Pin(k Key) {
 	c.index.pin(k, 1)
 }
 
-// Hold makes held another way to pin: a content for which it says true is
-// evicted last. It is asked with the cache's locks held, so it must not wait
+// Hold makes held another way to pin: a content for which it says true, by its
+// own digest or the ID of a name of what it was stored as, is evicted last. It is asked with the cache's locks held, so it must not wait
 // nor call the cache. It is called at most once, before contents are held.
 func (c *Cache) Hold(held func(object.ContentID) bool) {
 	c.mu.Lock()
@@ -258,10 +258,12 @@ func (c *Cache) Unpin(k Key) {
 }
 
 // Watch tells watch of every content that is present, and from then on of each
-// that comes, goes or is pinned or not, in the order in which that happens. It
-// is called with the cache's locks held, so it must not wait nor call the cache.
-// There is one watch at a time; nil ends it.
-func (c *Cache) Watch(watch func(id object.ContentID, size int64, before, after State)) {
+// that comes, goes or is pinned or not, in the order in which that happens: its
+// own digest, and the IDs of the names of what it was stored as. One that gets
+// or loses such a name goes and comes. Watch is called with the cache's locks
+// held, so it must not wait nor call the cache, and the slice is good until it
+// returns. There is one watch at a time; nil ends it.
+func (c *Cache) Watch(watch func(ids []object.ContentID, size int64, before, after State)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.index.watch = watch
@@ -270,20 +272,25 @@ func (c *Cache) Watch(watch func(id object.ContentID, size int64, before, after 
 	}
 	for _, n := range c.index.byContent {
 		e := &c.index.entries[n]
-		watch(e.sum, e.size, State{}, e.state())
+		watch(c.index.idsOf(e), e.size, State{}, e.state())
 	}
 }
 
-// Locked calls f while nothing changes: what f finds is what watch was told of.
-// Like watch, f must not wait nor call the cache.
-func (c *Cache) Locked(f func(find func(object.ContentID) (size int64, s State))) {
+// Locked calls f while nothing changes: what f finds, by any of its ids, is what
+// watch was told of. Like watch, f must not wait nor call the cache.
+func (c *Cache) Locked(f func(find Find)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f(func(id object.ContentID) (int64, State) {
-		n, ok := c.index.byContent[id]
+	f(func(id object.ContentID) ([]object.ContentID, int64, State) {
+		n, ok := c.index.number(Name(id))
 		if !ok {
-			return 0, State{}
+			return nil, 0, State{}
 		}
-		return c.index.entries[n].size, c.index.entries[n].state()
+		e := &c.index.entries[n]
+		return c.index.idsOf(e), e.size, e.state()
 	})
 }
+
+// Find returns all ids of a content, which are good until the next call, its
+// size in bytes and its state.
+type Find func(id object.ContentID) (ids []object.ContentID, size int64, s State)

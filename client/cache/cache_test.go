@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -578,5 +579,20 @@ func TestEnsure(t *testing.T) {
 	}
 	if got, ok := read(t, c, key(1)); !ok || !bytes.Equal(got, b) || fills != 2 {
 		t.Errorf("%q, %v, filled %d times", got, ok, fills)
+	}
+}
+
+// Nobody can make a content that is named as what something is stored as: not
+// of the very bytes that such a name is made of.
+func TestStoredNamesAreNoContents(t *testing.T) {
+	h := object.SHA1.Sum([]byte("x"))
+	one := append([]byte{'o', byte(object.Zlib), byte(h.Algorithm)}, h.Digest[:]...)
+	if cache.Object(h, object.Zlib).ID() == object.ContentOf(one) {
+		t.Error("the name of an object")
+	}
+	many := append([]byte{'c', byte(object.Zlib), byte(h.Algorithm)}, h.Digest[:]...)
+	many = binary.LittleEndian.AppendUint64(many, 5)
+	if cache.Chunked(object.Zlib, []catalog.Chunk{{Size: 5, Hash: h}}).ID() == object.ContentOf(many) {
+		t.Error("the name of several")
 	}
 }

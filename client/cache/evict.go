@@ -1,6 +1,9 @@
 package cache
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // minRoom is what a full disk is relieved of at once, in bytes.
 const minRoom = 16 << 20
@@ -95,5 +98,5 @@ func (c *Cache) evictSome(goal int64, pinnedToo bool) (freed int64) {
 }
 
 func (c *Cache) pinned(e *entry) bool {
-	return e.pins > 0 || c.held != nil && c.held(e.sum)
+	return e.pins > 0 || c.held != nil && slices.ContainsFunc(c.index.idsOf(e), c.held)
 }

@@ -17,7 +17,8 @@ type index struct {
 
 	pins   map[Key]int // of names, whether they are there or not
 	pinned int64       // bytes of contents that are there and pinned
-	watch  func(id object.ContentID, size int64, before, after State)
+	watch  func(ids []object.ContentID, size int64, before, after State)
+	ids    []object.ContentID // what watch is told, to be used again
 }
 
 // State is what a cache knows of a content.
@@ -66,8 +67,20 @@ func (x *index) tell(e *entry, before, after State) {
 		x.pinned += e.size
 	}
 	if x.watch != nil {
-		x.watch(e.sum, e.size, before, after)
+		x.watch(x.idsOf(e), e.size, before, after)
 	}
+}
+
+// idsOf returns by which ids e can be asked for, its own first. The slice is good
+// until the next call.
+func (x *index) idsOf(e *entry) []object.ContentID {
+	x.ids = append(x.ids[:0], e.sum)
+	for _, k := range e.names {
+		if k.space == objects {
+			x.ids = append(x.ids, k.sum)
+		}
+	}
+	return x.ids
 }
 
 // pin adds to the pins of a name, or takes from them.
@@ -91,9 +104,12 @@ func (x *index) repin(n uint32, by int) {
 func (x *index) len() int { return len(x.byContent) }
 
 func (x *index) number(k Key) (uint32, bool) {
-	if k.space == contents {
+	if k.space == contents || k.space == either {
 		n, ok := x.byContent[k.sum]
-		return n, ok
+		if ok || k.space == contents {
+			return n, ok
+		}
+		k.space = objects
 	}
 	n, ok := x.byName[k]
 	return n, ok
@@ -143,18 +159,23 @@ func (x *index) name(sum object.ContentID, k Key) {
 		x.unname(old, k)
 	}
 	x.byName[k] = n
-	x.entries[n].names = append(x.entries[n].names, k)
+	e := &x.entries[n]
+	x.tell(e, e.state(), State{})
+	e.names = append(e.names, k)
+	x.tell(e, State{}, e.state())
 	x.repin(n, x.pins[k])
 }
 
 func (x *index) unname(n uint32, k Key) {
-	names := x.entries[n].names
-	for i := range names {
-		if names[i] == k {
-			x.entries[n].names = append(names[:i:i], names[i+1:]...)
+	e := &x.entries[n]
+	x.tell(e, e.state(), State{})
+	for i := range e.names {
+		if e.names[i] == k {
+			e.names = append(e.names[:i:i], e.names[i+1:]...)
 			break
 		}
 	}
+	x.tell(e, State{}, e.state())
 	delete(x.byName, k)
 	x.repin(n, -x.pins[k])
 }

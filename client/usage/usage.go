@@ -90,7 +90,7 @@ func (l *Ledger) Close() {
 func (l *Ledger) Add(tree object.ContentID, t Table) *Counted {
 	n := &Counted{tree: tree, table: t}
 	l.enqueue(func(stop func() bool) {
-		l.cache.Locked(func(func(object.ContentID) (int64, cache.State)) {
+		l.cache.Locked(func(cache.Find) {
 			l.tables = append(l.tables, n)
 			if l.trees[tree] == nil {
 				l.trees[tree] = &Tree{}
@@ -110,7 +110,7 @@ func (l *Ledger) Remove(n *Counted, dropped func()) {
 		for n.upto > 0 && !stop() {
 			l.move(n, max(n.upto-batch, 0))
 		}
-		l.cache.Locked(func(func(object.ContentID) (int64, cache.State)) { l.forget(n) })
+		l.cache.Locked(func(cache.Find) { l.forget(n) })
 		dropped()
 	})
 }
@@ -134,29 +134,29 @@ func (l *Ledger) forget(n *Counted) {
 
 // move counts a table's contents in or out, up to or down to the one before to.
 func (l *Ledger) move(n *Counted, to int) {
-	l.cache.Locked(func(find func(object.ContentID) (int64, cache.State)) {
+	l.cache.Locked(func(find cache.Find) {
 		for n.upto != to {
 			step, at := 1, n.upto
 			if to < n.upto {
 				step, at = -1, n.upto-1
 			}
-			id := n.table.At(at)
-			size, s := find(id)
-			l.apply(id, -size, s)
+			ids, size, s := find(n.table.At(at))
+			l.apply(ids, -size, s)
 			n.upto += step
-			l.apply(id, size, s)
+			l.apply(ids, size, s)
 		}
 	})
 }
 
 // changed is called with the cache's lock held.
-func (l *Ledger) changed(id object.ContentID, size int64, before, after cache.State) {
-	l.apply(id, -size, before)
-	l.apply(id, size, after)
+func (l *Ledger) changed(ids []object.ContentID, size int64, before, after cache.State) {
+	l.apply(ids, -size, before)
+	l.apply(ids, size, after)
 }
 
-// apply adds size to the sums that a content in a state belongs to.
-func (l *Ledger) apply(id object.ContentID, size int64, s cache.State) {
+// apply adds size to the sums that a content in a state belongs to. A table may
+// have it by any of its ids.
+func (l *Ledger) apply(ids []object.ContentID, size int64, s cache.State) {
 	if !s.Present {
 		return
 	}
@@ -164,7 +164,7 @@ func (l *Ledger) apply(id object.ContentID, size int64, s cache.State) {
 	trees := few[:0]
 next:
 	for _, n := range l.tables {
-		if i, ok := n.table.Index(id); !ok || i >= n.upto {
+		if !n.counts(ids) {
 			continue
 		}
 		t := l.trees[n.tree]
@@ -197,6 +197,16 @@ next:
 	}
 }
 
+// counts reports whether the table has one of the ids among what is counted.
+func (n *Counted) counts(ids []object.ContentID) bool {
+	for _, id := range ids {
+		if i, ok := n.table.Index(id); ok && i < n.upto {
+			return true
+		}
+	}
+	return false
+}
+
 // Usage returns the sums once all tables that came or went before the call have
 // been counted, which takes no time unless they have just done so.
 func (l *Ledger) Usage(ctx context.Context) (total Totals, trees map[object.ContentID]Tree, err error) {
@@ -207,7 +217,7 @@ func (l *Ledger) Usage(ctx context.Context) (total Totals, trees map[object.Cont
 	case <-ctx.Done():
 		return Totals{}, nil, context.Cause(ctx)
 	}
-	l.cache.Locked(func(func(object.ContentID) (int64, cache.State)) {
+	l.cache.Locked(func(cache.Find) {
 		total, trees = l.totals, make(map[object.ContentID]Tree, len(l.trees))
 		for id, t := range l.trees {
 			trees[id] = *t

@@ -73,6 +73,8 @@ type model struct {
 type held struct {
 	tree object.ContentID
 	has  map[int]bool
+	// hasName are numbers of other names that it has.
+	hasName map[int]bool
 }
 
 // pinned asks for all names of a content.
@@ -110,6 +112,11 @@ func (m *model) sums(n int) (total usage.Totals, trees map[object.ContentID]usag
 		for _, h := range m.tables {
 			if h.has[i] {
 				in[h.tree] = true
+			}
+			for name, of := range m.aliased {
+				if of == i && h.hasName[name] {
+					in[h.tree] = true
+				}
 			}
 		}
 		total.Bytes += size
@@ -214,10 +221,16 @@ func TestLedgerIsExact(t *testing.T) {
 				}
 			},
 			"use": func(t *rapid.T) {
-				h := held{tree: object.ContentID{byte(rapid.IntRange(1, trees).Draw(t, "tree"))}, has: map[int]bool{}}
+				h := held{tree: object.ContentID{byte(rapid.IntRange(1, trees).Draw(t, "tree"))}, has: map[int]bool{}, hasName: map[int]bool{}}
+				stored := rapid.Bool().Draw(t, "stored")
 				var ids []object.ContentID
 				for range rapid.IntRange(0, 20).Draw(t, "size") {
 					n := one.Draw(t, "n")
+					if stored {
+						h.hasName[n] = true
+						ids = append(ids, alias(n).ID())
+						continue
+					}
 					h.has[n] = true
 					ids = append(ids, content(n))
 				}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/object"
+	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
 func writePublicKey(name string, key *rsa.PublicKey) error {
@@ -58,7 +60,9 @@ func TestWorkerKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, c.count, c.args...)
 			root := r.container("one")
-			u := r.use(root, r.tree())
+			// One without a listing of its own, as if stock had published it.
+			compiled := r.containerOf("two", "-/rootfs/demo", nil) + "/1"
+			u := r.use(root, r.tree(), compiled)
 			for n := range c.count {
 				wait := u.fetch(root+"/"+coldPath("container", n), r.tree()+"/"+coldPath("mount", n))
 				r.kill()
@@ -75,6 +79,47 @@ func TestWorkerKilled(t *testing.T) {
 			t.Logf("%d kills, %d operations, %d errors, longest %v: %s", c.count, got.Operations, len(got.Errors), got.Longest, got.What)
 		})
 	}
+}
+
+// What the daemon maps the ids of is kept as the repository's own mount is.
+func TestWorkerWithMappedIDsKilled(t *testing.T) {
+	count := times(6, 100)
+	r := newConfiguredRig(t, count+1, map[string]any{"tier": "tree", "id_mapping": "daemon"})
+	ids := []overlay.IDRange{{Container: 0, Host: 100_000, Size: 65_536}}
+	root := r.containerOf("one", "rootfs/demo@1", ids)
+	u := r.use(root)
+	// Backwards, or the daemon would have fetched what comes next.
+	var cold []string
+	for n := range count + 1 {
+		cold = append(cold, coldPath("container", n))
+	}
+	slices.Sort(cold)
+	slices.Reverse(cold)
+	for _, path := range cold[:count] {
+		wait := u.fetch(root + "/" + path)
+		r.kill()
+		wait()
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(root+"/warm/0", &st); err != nil || st.Uid != 100_000 {
+		t.Errorf("owner %d, %v", st.Uid, err)
+	}
+	// A stop is no more than that, and the next container gets the same mount.
+	wait := u.fetch(root + "/" + cold[count])
+	r.halt(unix.SIGTERM)
+	r.resume()
+	wait()
+	next := r.containerOf("two", "rootfs/demo@1", ids)
+	must(t, same(next+"/warm/0", content("warm/0")))
+	if s := r.status(); s.Repositories[0].IDMappings != 1 || s.Repositories[0].Containers != 2 {
+		t.Errorf("%+v", s.Repositories[0])
+	}
+	got := u.stop()
+	if r.starts <= count {
+		t.Errorf("%d starts: the worker was not killed each time", r.starts)
+	}
+	survived("worker killed that maps ids", count, got)
+	t.Logf("%d kills, %d operations, %d errors, longest %v: %s", count, got.Operations, len(got.Errors), got.Longest, got.What)
 }
 
 // The worker's program is swapped under load; one that hangs or fails is taken
@@ -250,45 +295,93 @@ func TestRevisionWhileDead(t *testing.T) {
 // up, and while they are being fetched; then the cache's directories are lost.
 func TestContentsLost(t *testing.T) {
 	r := newRig(t, 4)
-	root := r.container("one")
-	next := r.container("two")
-	cached := func(path string) string {
-		return filepath.Join(r.dir, "cache", object.ContentOf(content(path)).CachePath())
-	}
-	u := r.use(root, next, r.tree())
-	u.fetch(root + "/" + coldPath("container", 0))()
-	fd, err := unix.Open(next+"/"+coldPath("container", 0), unix.O_RDONLY, 0)
-	must(t, err)
-	defer unix.Close(fd)
-	for range times(3, 50) {
-		out, err := exec.Command(r.binary, "evict", "--socket", r.dir+"/cell.sock", "1000000000").CombinedOutput()
-		if err != nil {
+	root, next := r.container("one"), r.container("two")
+	evict := func() {
+		if out, err := exec.Command(r.binary, "evict", "--socket", r.dir+"/cell.sock", "1000000000").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	os.Remove(cached(coldPath("container", 0)))
-	buf := make([]byte, 4096)
-	if n, err := unix.Pread(fd, buf, 0); err != nil || string(buf[:n]) != string(content(coldPath("container", 0))) {
-		t.Errorf("evicted while open: %d, %v", n, err)
+	cached := func(path string) bool {
+		_, err := os.Stat(filepath.Join(r.dir, "cache", object.ContentOf(content(path)).CachePath()))
+		return err == nil
 	}
-	must(t, same(next+"/"+coldPath("container", 0), content(coldPath("container", 0))))
-	wait := u.fetch(next + "/" + coldPath("container", 1))
-	exec.Command(r.binary, "evict", "--socket", r.dir+"/cell.sock", "1000000000").Run()
-	wait()
-	// All contents are lost at once.
-	list, err := filepath.Glob(r.dir + "/cache/[0-9a-f][0-9a-f]/*")
-	must(t, err)
-	for _, path := range append(list, cached("warm/1")) {
-		os.Remove(path)
+	row := func(what string, count int, roots []string, lose func(u *users)) {
+		u := r.use(roots...)
+		lose(u)
+		survived(what, count, u.stop())
 	}
-	third := r.container("three")
-	for n := range warmEach {
-		path := fmt.Sprintf("warm/%d", n)
-		if err := same(third+"/"+path, content(path)); err != nil {
-			t.Errorf("cache lost: %s: %v", path, err)
+	times := times(3, 50)
+	open, late := coldPath("container", 0), coldPath("container", 1)
+	row("contents evicted while open", times, []string{root, r.tree()}, func(u *users) {
+		u.fetch(root + "/" + open)()
+		for range times {
+			fd, err := unix.Open(root+"/"+open, unix.O_RDONLY, 0)
+			must(t, err)
+			evict()
+			buf := make([]byte, 4096)
+			if n, err := unix.Pread(fd, buf, 0); err != nil || string(buf[:n]) != string(content(open)) {
+				t.Errorf("evicted while open: %d, %v", n, err)
+			}
+			unix.Close(fd)
+		}
+	})
+	row("content evicted before the first lookup", 1, []string{root, r.tree()}, func(u *users) {
+		u.fetch(root + "/" + late)()
+		for deadline := time.Now().Add(time.Minute); cached(late); evict() {
+			if time.Now().After(deadline) {
+				t.Fatal("it is not evicted")
+			}
+		}
+		must(t, same(next+"/"+late, content(late)))
+	})
+	row("contents evicted while being fetched", 2, []string{root, next, r.tree()}, func(u *users) {
+		for _, path := range []string{coldPath("container", 2), coldPath("container", 3)} {
+			wait := u.fetch(next + "/" + path)
+			evict()
+			wait()
+		}
+	})
+	row("cache's directories lost", 1, []string{root, next, r.tree()}, func(*users) {
+		for _, pattern := range []string{"[0-9a-f][0-9a-f]", "objects/*"} {
+			list, err := filepath.Glob(filepath.Join(r.dir, "cache", pattern))
+			must(t, err)
+			for _, path := range list {
+				must(t, os.RemoveAll(path))
+			}
+		}
+		third := r.container("three")
+		for n := range warmEach {
+			path := fmt.Sprintf("warm/%d", n)
+			if err := same(third+"/"+path, content(path)); err != nil {
+				t.Errorf("cache lost: %s: %v", path, err)
+			}
+		}
+	})
+}
+
+// The objects mount goes while containers use it: they keep it, and the next
+// container gets another. Both are kept over a death.
+func TestObjectsMountLost(t *testing.T) {
+	count := times(2, 10)
+	r := newRig(t, 2*count)
+	root := r.container("one")
+	u := r.use(root, r.tree())
+	for n := range count {
+		must(t, unix.Unmount(r.dir+"/cache/mnt/objects", unix.MNT_DETACH))
+		next := r.container(fmt.Sprintf("next%d", n))
+		late := coldPath("container", 2*n+1)
+		wait := u.fetch(root + "/" + coldPath("container", 2*n))
+		read := make(chan error, 1)
+		go func() { read <- same(next+"/"+late, content(late)) }()
+		if n%2 == 0 {
+			r.kill()
+		}
+		wait()
+		if err := <-read; err != nil {
+			t.Errorf("a container on the new mount: %v", err)
 		}
 	}
-	survived("contents lost", 1, u.stop())
+	survived("objects mount lost", count, u.stop())
 }
 
 // The kernel drops what it remembers, again and again.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -68,6 +69,7 @@ type rig struct {
 	down    bool          // the supervisor starts nothing
 	running chan struct{} // closed when the supervisor has ended
 	log     *os.File
+	config  map[string]any // what differs from the usual
 }
 
 func must(t testing.TB, err error) {
@@ -86,12 +88,17 @@ const (
 // each kind as will be fetched while a worker dies.
 func newRig(t *testing.T, cold int, args ...string) *rig {
 	t.Helper()
+	return newConfiguredRig(t, cold, nil, args...)
+}
+
+func newConfiguredRig(t *testing.T, cold int, config map[string]any, args ...string) *rig {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: mounting takes root, so no death is survived")
 	}
 	built, err := program()
 	must(t, err)
-	r := &rig{t: t, dir: t.TempDir(), args: args, asked: make(chan struct{}, 1), running: make(chan struct{})}
+	r := &rig{t: t, dir: t.TempDir(), args: args, config: config, asked: make(chan struct{}, 1), running: make(chan struct{})}
 	r.binary = r.dir + "/rootstock-cell"
 	must(t, os.Link(built, r.binary))
 	r.stratum = teststratum.New(t, repoName)
@@ -163,10 +170,12 @@ func (r *rig) configure() {
 		must(r.t, writePublicKey(name, k))
 		keys = append(keys, name)
 	}
-	raw, err := json.Marshal(map[string]any{
+	all := map[string]any{
 		"cache": r.dir + "/cache", "socket": r.dir + "/cell.sock", "holder": r.dir + "/holder.sock", "metrics": "off", "scrub": 0,
 		"repositories": []map[string]any{{"name": repoName, "servers": []string{r.slow()}, "keys": keys, "mountpoint": r.dir + "/mnt", "refresh": "1h"}},
-	})
+	}
+	maps.Copy(all, r.config)
+	raw, err := json.Marshal(all)
 	must(r.t, err)
 	must(r.t, os.WriteFile(r.dir+"/cell.json", raw, 0o600))
 }
@@ -277,10 +286,22 @@ func (r *rig) status() (s cell.Status) {
 // container mounts the overlay of a container of that handle.
 func (r *rig) container(handle string) (root string) {
 	r.t.Helper()
-	ref, err := reference.Parse("cvmfs://" + repoName + "/rootfs/demo@1")
+	return r.containerOf(handle, "rootfs/demo@1", nil)
+}
+
+// containerOf mounts one of a reference whose ids are mapped, unless ids is nil.
+func (r *rig) containerOf(handle, what string, ids []overlay.IDRange) (root string) {
+	r.t.Helper()
+	ref, err := reference.Parse("cvmfs://" + repoName + "/" + what)
 	must(r.t, err)
-	l, err := r.client().Lower(r.t.Context(), control.LowerRequest{Ref: ref, Handle: handle})
+	l, err := r.client().Lower(r.t.Context(), control.LowerRequest{Ref: ref, Handle: handle, UIDMaps: ids, GIDMaps: ids})
 	must(r.t, err)
+	if ids != nil && len(l.Mapped) == 0 {
+		r.t.Fatal("nobody maps the ids of this container")
+	}
+	if ids != nil {
+		l.Lower = l.Mapped
+	}
 	base := filepath.Join(r.dir, "containers", handle)
 	for _, d := range []string{"upper", "work", "root"} {
 		must(r.t, os.MkdirAll(filepath.Join(base, d), 0o755))

@@ -29,7 +29,8 @@ const patience = 60 * time.Second
 // Build compiles the programs into dir, statically.
 func Build(ctx context.Context, dir string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir+"/",
-		"github.com/rootstock-cf/rootstock/cmd/rootstock", "github.com/rootstock-cf/rootstock/cmd/rootstock-cell")
+		"github.com/rootstock-cf/rootstock/cmd/rootstock", "github.com/rootstock-cf/rootstock/cmd/rootstock-cell",
+		"github.com/rootstock-cf/rootstock/cmd/rootstock-plugin")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, said)

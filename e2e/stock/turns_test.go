@@ -77,10 +77,9 @@ func TestTurns(t *testing.T) {
 	one.check(t, reflog)
 }
 
-// A repository that stock tools made becomes one of ours by publishing into it.
-func TestStockMade(t *testing.T) {
-	needStock(t)
-	tools := needTools(t)
+// made makes an empty repository with the stock tools.
+func made(t *testing.T) repo {
+	t.Helper()
 	dir, keys, master := newKeys(t)
 	r := repo{dir: filepath.Join(t.TempDir(), "store"), keys: dir}
 	x := &turn{t: t, r: r, work: t.TempDir(), spool: r.spool(t)}
@@ -99,13 +98,20 @@ func TestStockMade(t *testing.T) {
 	x.r, x.reflog = r, filepath.Join(x.work, "reflog.chksum")
 	swissknife(t, "create", "-o", x.manifest(), "-t", x.work, "-r", x.spool, "-n", repoName, "-R", x.reflog, "-z")
 	x.signWith(nil)
+	return r
+}
 
+// A repository that stock tools made becomes one of ours by publishing into it.
+func TestStockMade(t *testing.T) {
+	needStock(t)
+	tools := needTools(t)
+	r := made(t)
 	publish(t, r, "1", source(t, 1))
 	r.check(t, r.reflogChecksum(t))
 	theirs := mountStock(t, r, r.url)
 	tools.Same(t, "stock client (A), ours (B)", list(t, tools, theirs.dir), list(t, tools, mountOurs(t, r, r.url)))
 	theirs.fsck(t)
-	x = newTurn(t, r)
+	x := newTurn(t, r)
 	x.ingest("stock", source(t, 4))
 	x.sign("after")
 	publish(t, r, "2", source(t, 2))
@@ -144,7 +150,7 @@ func (x *turn) ingest(base, tar string) {
 }
 
 // sync publishes what change does to an overlay over a stock client's mount,
-// and then the directory of snapshots, as a second revision.
+// and then the directory of snapshots, as a second revision, if there is a history.
 func (x *turn) sync(change func(union string)) {
 	x.t.Helper()
 	lower := mountStock(x.t, x.r, x.r.url)
@@ -161,6 +167,9 @@ func (x *turn) sync(change func(union string)) {
 		"-K", x.r.publicKey(), "-N", repoName, "-e", "shake128", "-f", "overlayfs", "-p", "-l", "4194304", "-a", "8388608", "-h", "16777216", "-k", "-i",
 	}
 	swissknife(x.t, append(args, "-b", x.base)...)
+	if x.r.line(x.t, "H") == "" {
+		return
+	}
 	next := repo{dir: x.work}
 	if err := os.Link(x.manifest(), filepath.Join(x.work, manifest.FileName)); err != nil {
 		x.t.Fatal(err)
