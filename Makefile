@@ -6,7 +6,7 @@ BIN      := bin
 PROGRAMS := rootstock rootstock-cell rootstock-plugin
 export PATH := $(abspath $(BIN)):$(shell $(GO) env GOPATH)/bin:$(PATH)
 
-.PHONY: all build test lint demo bench bench-cycles bench-stores fault deps clean
+.PHONY: all build test test-kernel lint demo bench bench-cycles bench-stores fault deps clean
 
 all: build
 
@@ -20,6 +20,11 @@ deps:
 
 test: deps
 	@.ci/test
+
+# The suite's core on Debian's own kernels, booted under qemu: docs/kernel.md.
+# KERNEL=6.1 runs one of them, PACKAGES=regexp a part of the suite.
+test-kernel:
+	@e2e/kernel/kernel.sh
 
 lint:
 	@.ci/lint

@@ -161,6 +161,11 @@ func TestUserNamespaces(t *testing.T) {
 	s.publish(t, "rootfs", "powers", "1", file)
 	for _, w := range ways(t) {
 		c := s.cell(t, "--tier", w.tier, "--id-mapping", w.ids)
+		if err := overlay.CanMap(c.dir + "/mnt"); err != nil && w == (way{cell.TierTree, cell.IDsKernel}) {
+			t.Run(w.String(), func(t *testing.T) { t.Skipf("SKIPPED: %v", err) })
+			c.stop()
+			continue
+		}
 		if st := c.status(); st.Tier != w.tier || st.IDMapping != w.ids || st.MappingWhy != "configured" {
 			t.Errorf("%s: status says %s, %s, %s", w, st.Tier, st.IDMapping, st.MappingWhy)
 		}

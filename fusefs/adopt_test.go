@@ -2,6 +2,7 @@ package fusefs_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -17,6 +18,16 @@ import (
 func abort(path string) {
 	_ = unix.Unmount(path, unix.MNT_FORCE)
 	_ = unix.Unmount(path, unix.MNT_DETACH)
+}
+
+func needResend(t *testing.T, c *fusefs.Conn) {
+	t.Helper()
+	if err := c.Resend(); errors.Is(err, fusefs.ErrNoResend) {
+		if strings.Contains(os.Getenv("ROOTSTOCK_TEST_KERNEL"), "resend=yes") {
+			t.Fatalf("this kernel is known to send again: %v", err)
+		}
+		t.Skipf("SKIPPED: %v (Linux 6.9): requests in flight are found in memory only", err)
+	}
 }
 
 // A process mounts, begins, reads a request and dies. Its successor has the
@@ -45,6 +56,7 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	needResend(t, first)
 	said, err := json.Marshal(first.Init()) // as a holder keeps it
 	if err != nil {
 		t.Fatal(err)

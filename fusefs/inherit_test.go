@@ -79,7 +79,10 @@ func TestInherit(t *testing.T) {
 				}
 			}
 			first := &waiting{View: small(), asked: make(chan struct{})}
-			_, leave := connect(first)
+			begun, leave := connect(first)
+			if !noResend {
+				needResend(t, begun)
+			}
 			asking := exec.Command("stat", path+"/slow")
 			asking.Env = append(os.Environ(), "LC_ALL=C")
 			var said bytes.Buffer

@@ -585,7 +585,8 @@ func TestProbe(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	if err := image.Probe(t.Context(), filepath.Join(dir, "absent")); err != nil && errors.Is(err, image.ErrUnsupported) {
-		t.Errorf("a missing directory is not the kernel's fault: %v", err)
+	check(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	if err := image.Probe(t.Context(), filepath.Join(dir, "file/below")); err == nil || errors.Is(err, image.ErrUnsupported) {
+		t.Errorf("a directory that cannot be is not the kernel's fault: %v", err)
 	}
 }

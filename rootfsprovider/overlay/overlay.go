@@ -57,8 +57,16 @@ const (
 	byMount                 // mount(2), all layers in one page
 )
 
-// errWay reports that the kernel does not know a way.
-var errWay = errors.New("not known to this kernel")
+var (
+	// errWay reports that the kernel does not know a way.
+	errWay = errors.New("not known to this kernel")
+	// errOneByOne is the errWay of kernels before 6.5, where fsconfig collects
+	// a string for mount(2). That takes any option, and refuses them all in
+	// the end.
+	errOneByOne = fmt.Errorf("options one by one are %w", errWay)
+	// errNoData is of the same kernels. mount(2) would say EINVAL.
+	errNoData = errors.New("data-only layers are not known to this kernel")
+)
 
 // Mount mounts the overlay at target, an existing directory. Layers' paths may
 // hold any byte and have any length where the kernel takes them one by one
@@ -66,6 +74,9 @@ var errWay = errors.New("not known to this kernel")
 func Mount(l Layers, target string) error {
 	var err error
 	for _, w := range []way{byDescriptor, byString, byMount} {
+		if w == byString && errors.Is(err, errOneByOne) {
+			continue
+		}
 		if err = mountBy(w, l, target); !errors.Is(err, errWay) {
 			break
 		}
@@ -90,9 +101,16 @@ func mountBy(w way, l Layers, target string) error {
 	defer unix.Close(fs) //nolint:errcheck // configures only
 	for i, p := range l.params() {
 		err := set(w, fs, p)
-		// The first one, a lower layer, is where kernels differ.
-		if i == 0 && errors.Is(err, unix.EINVAL) {
+		// The first one, a lower layer, is where kernels differ. A descriptor
+		// that only names a directory was none to fsconfig before 6.13.
+		if i == 0 && (errors.Is(err, unix.EINVAL) || w == byDescriptor && errors.Is(err, unix.EBADF)) {
 			return errWay
+		}
+		if i == 0 && errors.Is(err, unix.EOPNOTSUPP) {
+			if len(l.Data) > 0 {
+				return errNoData
+			}
+			return errOneByOne
 		}
 		if err != nil {
 			return explain(fs, fmt.Errorf("%s=%s: %w", p.key, p.value, err))
@@ -159,7 +177,10 @@ func mountOld(l Layers, target string) error {
 	if len(data) >= unix.Getpagesize() {
 		return fmt.Errorf("the layers' paths take %d bytes, more than the page this kernel allows (6.7 and later take any length)", len(data))
 	}
-	return unix.Mount("overlay", target, "overlay", 0, data)
+	if err := unix.Mount("overlay", target, "overlay", 0, data); err != nil {
+		return fmt.Errorf("%s: %w", data, err) // which of it, only the kernel's log says
+	}
+	return nil
 }
 
 var escaper = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)

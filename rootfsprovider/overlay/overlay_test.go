@@ -53,6 +53,21 @@ func unmount(t testing.TB, target string) {
 	}
 }
 
+// needWay skips what the kernel can be told only in another way.
+func needWay(t *testing.T, w string) {
+	t.Helper()
+	dir := t.TempDir()
+	target := mkdir(t, dir, "target")
+	l := overlay.Layers{Lower: []string{mkdir(t, dir, "one"), mkdir(t, dir, "two")}}
+	err := overlay.Ways["descriptor"](l, target)
+	if err == nil {
+		unmount(t, target)
+	}
+	if w == "descriptor" && errors.Is(err, overlay.ErrWay) || w != "mount" && errors.Is(err, overlay.ErrOneByOne) {
+		t.Skipf("SKIPPED: %s: %v", w, err)
+	}
+}
+
 // Each way takes the signs that mean something in mount options; the two that
 // pass layers one by one take any length.
 func TestMount(t *testing.T) {
@@ -70,6 +85,7 @@ func TestMount(t *testing.T) {
 	} {
 		for _, w := range tc.ways {
 			t.Run(tc.name+"/"+w, func(t *testing.T) {
+				needWay(t, w)
 				dir := t.TempDir()
 				l := overlay.Layers{
 					Upper: mkdir(t, dir, tc.odd, "upper"), Work: mkdir(t, dir, tc.odd, "work"),
@@ -130,6 +146,7 @@ func TestMountTellsWhy(t *testing.T) {
 		t.Errorf("more than a page: %v", err)
 		unmount(t, target)
 	}
+	needWay(t, "string")
 	if err := overlay.Mount(l, target); err != nil {
 		t.Errorf("more than a page, one by one: %v", err)
 	} else {
@@ -142,6 +159,7 @@ func TestDataLayer(t *testing.T) {
 	needRoot(t)
 	for _, w := range []string{"descriptor", "string", "mount"} {
 		t.Run(w, func(t *testing.T) {
+			needWay(t, w)
 			dir := t.TempDir()
 			meta, data := mkdir(t, dir, "meta"), mkdir(t, dir, "data")
 			write(t, "content", mkdir(t, data, "ab"), "cd")
@@ -156,11 +174,18 @@ func TestDataLayer(t *testing.T) {
 				}
 			}
 			target := mkdir(t, dir, "rootfs")
-			err := overlay.Ways[w](overlay.Layers{
+			l := overlay.Layers{
 				Lower: []string{meta}, Data: []string{mkdir(t, dir, "cache"), data},
 				Upper: mkdir(t, dir, "upper"), Work: mkdir(t, dir, "work"),
 				Options: []string{"metacopy=on", "redirect_dir=on"},
-			}, target)
+			}
+			if err := overlay.Mount(l, target); errors.Is(err, overlay.ErrNoData) {
+				t.Skipf("SKIPPED: %v", err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			unmount(t, target)
+			err := overlay.Ways[w](l, target)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -31,7 +31,7 @@ type report struct {
 	Env    []string
 	Files  map[string]file
 	Wrote  string // the error of writing /etc/file and /home/new, or ""
-	Full   int64  // bytes written until ENOSPC, or -1
+	Full   int64  // bytes written until the disk was full, or below 0
 }
 
 func main() {
@@ -90,7 +90,7 @@ func fill() int64 {
 	for total < 1<<30 {
 		n, err := f.Write(make([]byte, 64<<10))
 		total += int64(n)
-		if errors.Is(err, syscall.ENOSPC) {
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // ext4 says this of a project
 			return total
 		}
 		if err != nil {
