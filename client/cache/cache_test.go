@@ -580,3 +580,54 @@ func TestEnsure(t *testing.T) {
 		t.Errorf("%q, %v, filled %d times", got, ok, fills)
 	}
 }
+
+// Who fetches for others stays with them, and no longer.
+func TestEnsureIsLeft(t *testing.T) {
+	b := []byte("wanted after all")
+	for name, waited := range map[string]bool{"by all": false, "by who began": true} {
+		t.Run(name, func(t *testing.T) {
+			c := opened(t, cache.Options{})
+			ctx, cancel := context.WithCancel(t.Context())
+			begun, goOn := make(chan struct{}), make(chan struct{})
+			ensured, read := make(chan error, 1), make(chan error, 1)
+			go func() {
+				ensured <- c.Ensure(ctx, key(1), int64(len(b)), func(ctx context.Context, w cache.Writer) error {
+					close(begun)
+					select {
+					case <-goOn:
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
+					return writes(b)(ctx, w)
+				})
+			}()
+			<-begun
+			if waited {
+				go func() {
+					f, err := c.Store(t.Context(), key(1), int64(len(b)), writes([]byte("another one's")))
+					if err == nil {
+						f.Close() //nolint:errcheck // read only
+					}
+					read <- err
+				}()
+				for c.Waiting(key(1)) < 2 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			cancel()
+			if !waited {
+				if err := <-ensured; !errors.Is(err, context.Canceled) {
+					t.Errorf("nobody waits: %v", err)
+				}
+				return
+			}
+			for c.Waiting(key(1)) > 1 {
+				time.Sleep(time.Millisecond)
+			}
+			close(goOn)
+			if err := errors.Join(<-ensured, <-read); err != nil {
+				t.Errorf("somebody waits: %v", err)
+			}
+		})
+	}
+}

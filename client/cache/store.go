@@ -35,12 +35,13 @@ func (c *Cache) Store(ctx context.Context, k Key, size int64, fill func(context.
 	return c.store(ctx, k, func(ctx context.Context) error { return c.write(ctx, k, size, fill) })
 }
 
-// Ensure is [Cache.Store] for somebody who does not read the content now.
+// Ensure is [Cache.Store] for somebody who does not read the content now. Whoever
+// comes first does the work itself, and stays with it while others wait.
 func (c *Cache) Ensure(ctx context.Context, k Key, size int64, fill func(context.Context, Writer) error) error {
 	if c.Has(k) {
 		return nil
 	}
-	return c.coalesce(ctx, k, func(ctx context.Context) error {
+	return c.coalesceHere(ctx, k, func(ctx context.Context) error {
 		if c.Has(k) {
 			return nil
 		}
