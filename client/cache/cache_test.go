@@ -273,6 +273,75 @@ func TestLastWaiterCancels(t *testing.T) {
 	put(t, c, key(1), []byte("y"))
 }
 
+// Work that nobody waits for any more may go on for a while. However it ends, it
+// leaves alone what was stored in the meantime, under all its names, and what is
+// being stored.
+func TestLateWork(t *testing.T) {
+	dir, b := t.TempDir(), []byte("the same bytes")
+	for name, tc := range map[string]struct {
+		end     error
+		evicted bool // what was stored in the meantime, and somebody wants it again
+	}{
+		"in vain":             {end: errors.New("too late")},
+		"well":                {},
+		"in vain, after more": {end: errors.New("too late"), evicted: true},
+		"well, after more":    {evicted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t, dir, cache.Options{})
+			ctx, cancel := context.WithCancel(t.Context())
+			goOn, ended := make(chan struct{}), make(chan struct{})
+			_, err := c.Store(ctx, key(1), int64(len(b)), func(_ context.Context, w cache.Writer) error {
+				cancel()
+				<-goOn
+				_, err := w.Write(b)
+				return errors.Join(err, tc.end)
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			late := func() {
+				close(goOn)
+				for c.Writing() > 0 {
+					time.Sleep(time.Millisecond)
+				}
+				close(ended)
+			}
+			put(t, c, key(1), b)
+			if tc.evicted {
+				c.Evict(1 << 30)
+				f, err := c.Store(t.Context(), key(1), int64(len(b)), func(_ context.Context, w cache.Writer) error {
+					_, err := w.Write(b[:3])
+					late()
+					_, err2 := w.Write(b[3:])
+					return errors.Join(err, err2)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.Close() //nolint:errcheck // read only
+			} else {
+				late()
+			}
+			<-ended
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c = open(t, dir, cache.Options{})
+			if got, ok := read(t, c, key(1)); !ok || !bytes.Equal(got, b) {
+				t.Errorf("%q, %v", got, ok)
+			}
+			c.Remove(key(1))
+			if n := files(t, dir); n != 0 {
+				t.Errorf("%d files are left", n)
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 func TestQuota(t *testing.T) {
 	c := opened(t, cache.Options{Quota: 1000, LowWater: 500})
 	for n := range 10 {
