@@ -23,6 +23,8 @@ const (
 	fleetSize = 20
 	stopped   = 18
 	cutOff    = 19
+	// Every so many cells one is in zone z1.
+	zones = 5
 )
 
 // Twenty daemons, each in a network of its own, with containers that the plugin
@@ -186,6 +188,8 @@ func TestFleet(t *testing.T) {
 		said = f.fleet(t, 0, append(args, "--grace", "720h")...)
 		wantLine(t, said, `the grace period stands in for them`)
 	})
+	t.Run("droplet", f.droplet)
+	t.Run("rollout", f.rollout)
 	t.Run("nobody without a certificate", func(t *testing.T) {
 		cmd := exec.Command("nsenter", "--net=/run/netns/"+f.hub, f.s.bin+"/rootstock", "fleet", "--cells", "https://10.91.7.10:8443", "--ca", f.certs+"/ca.pem")
 		out, err := cmd.CombinedOutput()
@@ -301,7 +305,7 @@ func (f *fleetSite) add(i int, url string) {
 	must(f.t, os.MkdirAll(filepath.Join(dir, "mnt"), 0o755))
 	f.gardens = append(f.gardens, gardentest.Start(f.t, filepath.Join(dir, "garden.sock")))
 	conf, err := json.Marshal(map[string]any{
-		"name": fmt.Sprintf("cell-%02d", i), "cache": "cache", "socket": "cell.sock", "refresh": "1h", "garden": dir + "/garden.sock",
+		"name": fmt.Sprintf("cell-%02d", i), "id": fmt.Sprintf("0000-%02d", i), "labels": map[string]string{"zone": fmt.Sprintf("z%d", 1+i%zones)}, "cache": "cache", "socket": "cell.sock", "refresh": "1h", "garden": dir + "/garden.sock",
 		"tier": "auto",
 		"fleet": map[string]string{
 			"listen": fmt.Sprintf("10.91.7.%d:8443", 10+i), "ca": f.certs + "/ca.pem",

@@ -170,11 +170,14 @@ const osv = `
 [{"id":"A-2","affected":[{"package":{"ecosystem":"npm","name":"bcrypt"},"versions":["9.9.9"],
    "ranges":[{"type":"SEMVER","events":[{"introduced":"1.0.0"},{"fixed":"2.0.0"},{"introduced":"4.0.0"},{"last_affected":"4.0.1"}]},{"type":"GIT","events":[{"introduced":"0"}]}]}]},
  {"id":"A-3","withdrawn":"2026-01-01T00:00:00Z","affected":[{"package":{"ecosystem":"npm","name":"bcrypt"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}]}]}]
-{"vulns":[{"id":"A-4","affected":[{"package":{"ecosystem":"Alpine:v3.18","name":"openssl"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"}]}]}]}]}`
+{"vulns":[{"id":"A-5","affected":[{"package":{"ecosystem":"npm","name":"odd"},"versions":["bad"],
+   "ranges":[{"type":"SEMVER","events":[{"fixed":"0.5.0"},{"introduced":"1.0.0"},{"introduced":"3.0.0"},{"fixed":"4.0.0"}]}]}]},
+ {"id":"A-6","affected":[{"package":{"ecosystem":"npm","name":"listed"},"versions":["bad"]}]},
+ {"id":"A-4","affected":[{"package":{"ecosystem":"Alpine:v3.18","name":"openssl"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"}]}]}]}]}`
 
 func TestOSV(t *testing.T) {
 	all, skipped, err := audit.ParseOSV(strings.NewReader(osv))
-	if err != nil || skipped != 1 || len(all) != 3 {
+	if err != nil || skipped != 1 || len(all) != 5 {
 		t.Fatalf("%d advisories, %d skipped, %v", len(all), skipped, err)
 	}
 	for _, c := range []struct {
@@ -194,6 +197,15 @@ func TestOSV(t *testing.T) {
 		{jammy, "npm bcrypt 4.0.1", "A-2"},
 		{jammy, "npm bcrypt 4.0.2", ""},
 		{jammy, "npm bcrypt 9.9.9", "A-2"},
+		{jammy, "npm odd 0.1.0", ""},    // "fixed" without a beginning says nothing
+		{jammy, "npm odd 2.0.0", "A-5"}, // "introduced" twice is two ranges
+		{jammy, "npm odd 3.5.0", "A-5"},
+		{jammy, "npm odd bad", "A-5"},
+		{jammy, "npm listed bad", "A-6"},
+		{jammy, "npm listed worse", ""}, // needs no order
+		{jammy, "deb libx 2.0 openssl 3.0.2-0ubuntu1.17", "A-1"},
+		{jammy, "deb openssl 9.0 - 3.0.2-0ubuntu1.17", ""},
+		{jammy, "npm libssl3 3.0.0 openssl", ""},
 		{inventory.Distro{ID: "alpine", Version: "3.18.4"}, "apk libssl3 3.1.4-r5 openssl", "A-4"},
 		{inventory.Distro{ID: "alpine", Version: "3.1"}, "apk libssl3 3.1.4-r5 openssl", ""},
 	} {

@@ -225,6 +225,15 @@ func TestRunningContainer(t *testing.T) {
 	if err != nil || strings.Contains(strings.Join(said(v), " "), "secret") || len(v.NotRead) != 2 {
 		t.Errorf("%q, %v, %v", said(v), v.NotRead, err)
 	}
+	// What lies deeper than anything honest is a gap.
+	deep := strings.Repeat("d/", 130)
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, deep), 0o755), os.WriteFile(filepath.Join(dir, deep, "package.json"), secret, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	below, err := list(t, one).Read(t.Context(), free)
+	if err != nil || !slices.ContainsFunc(below.NotRead, func(g inventory.Gap) bool { return strings.HasPrefix(g.Path, "d/d/d/") }) {
+		t.Errorf("%v, %v", below.NotRead, err)
+	}
 	empty, err := os.OpenRoot(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

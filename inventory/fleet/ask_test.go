@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -50,6 +51,16 @@ func TestAskListed(t *testing.T) {
 	}
 	if want := []string{"a", "z9", "z9", "!junk", "!empty", filepath.Join(dir, "b")}; !slices.Equal(got, want) {
 		t.Errorf("cells %v, want %v", got, want)
+	}
+	for name, text := range map[string]string{"empty": "# nobody\n", "over": strings.Repeat("# a long list\n", 1<<20)} {
+		c := asker().Ask(t.Context(), []string{write("nobody", text)})
+		if len(c) != 1 || c[0].Err == nil || !strings.Contains(c[0].Err.Error(), name) {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+	// The address is said once.
+	if c := asker().Ask(t.Context(), []string{"http://127.0.0.1:1/"}); len(c) != 1 || c[0].Err == nil || strings.Contains(c[0].Err.Error(), "http://") {
+		t.Errorf("%+v", c)
 	}
 	// A cell's clock may be wrong: what counts is when it was asked.
 	if at := cells[1].Asked; at.Before(begin) || at.After(time.Now()) {
@@ -112,12 +123,13 @@ func TestOpened(t *testing.T) {
 	if _, err := (fleet.Contents{Contents: []string{"ab"}}).IDs(); err == nil {
 		t.Error("half an id was read")
 	}
-	if _, err := (fleet.Contents{Contents: make([]string, fleet.MaxContents+1)}).IDs(); err == nil {
-		t.Error("too many were read")
+	if _, err := fleet.ContentsOf(ids).IDs(); !errors.Is(err, fleet.ErrInvalid) {
+		t.Errorf("too many were read: %v", err)
 	}
 }
 
 func TestPrometheus(t *testing.T) {
+	kind := "vector"
 	vector := map[string]string{
 		"last_over_time(":                        `{"metric":{"instance":"a:1"},"value":[1,"0"]},{"metric":{"instance":"b:1"},"value":[1,"0"]},{"metric":{"instance":"c:1"},"value":[1,"0"]}`,
 		"rootstock_cell_draining":                `{"metric":{"instance":"a:1"},"value":[1,"0"]},{"metric":{"instance":"c:1"},"value":[1,"0"]}`,
@@ -132,7 +144,7 @@ func TestPrometheus(t *testing.T) {
 		query := r.FormValue("query")
 		for begin, result := range vector {
 			if strings.HasPrefix(query, begin) {
-				w.Write([]byte(`{"status":"success","data":{"resultType":"vector","result":[` + result + `]}}`))
+				w.Write([]byte(`{"status":"success","data":{"resultType":"` + kind + `","result":[` + result + `]}}`))
 				return
 			}
 		}
@@ -161,6 +173,11 @@ func TestPrometheus(t *testing.T) {
 	if _, err := asker().Prometheus(t.Context(), s.URL); err == nil {
 		t.Error("a name that is no reference was believed")
 	}
+	kind = "matrix"
+	if _, err := asker().Prometheus(t.Context(), s.URL); err == nil || !strings.Contains(err.Error(), "matrix") {
+		t.Errorf("an answer that is no vector: %v", err)
+	}
+	kind = "vector"
 	delete(vector, "up == 0")
 	if _, err := asker().Prometheus(t.Context(), s.URL); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a server that fails: %v", err)

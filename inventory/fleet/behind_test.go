@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -56,11 +57,21 @@ func cells(t testing.TB) []fleet.Cell {
 }
 
 func TestSummarize(t *testing.T) {
-	s := fleet.Summarize(append(cells(t), fleet.Cell{Name: "gone", Err: errors.New("no answer")}))
+	all := cells(t)
+	begin := time.Unix(1700000000, 0)
+	for i := range all {
+		for j := range all[i].Containers {
+			all[i].Containers[j].Since = begin.Add(time.Duration((j+2)%3*10+i) * time.Hour)
+		}
+	}
+	s := fleet.Summarize(append(all, fleet.Cell{Name: "gone", Err: errors.New("no answer")}))
 	if s.Cells != 2 || s.Containers != 9 || s.Behind != 5 || s.Complete() || s.Silent[0].Name != "gone" {
 		t.Errorf("%+v", s)
 	}
 	u := s.Uses[0]
+	if !u.Oldest.Equal(begin.Add(time.Hour)) {
+		t.Errorf("the oldest is of %v", u.Oldest)
+	}
 	if u.Ref != ref(t, demo+":stable") || u.Tree != "1" || u.Containers != 5 || u.Cells != 2 || u.Behind != 5 {
 		t.Errorf("%+v", u)
 	}

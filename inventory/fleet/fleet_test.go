@@ -16,14 +16,14 @@ import (
 const one = `{"handle":"h","ref":"cvmfs://t.example.org/rootfs/demo@1","tree":"ab","version":"1","since":"2026-01-02T03:04:05Z"}`
 
 func TestParse(t *testing.T) {
-	cells, err := fleet.Parse(strings.NewReader("["+one+"]\n{\"cell\":\"z1\",\"containers\":["+one+","+one+"]} {\"containers\":[]}"), "from")
-	if err != nil || len(cells) != 3 {
+	cells, err := fleet.Parse(strings.NewReader("["+one+"]\n{\"cell\":\"z1\",\"containers\":["+one+","+one+"]} {\"containers\":[]} {\"cell\":\"\",\"containers\":[]}"), "from")
+	if err != nil || len(cells) != 4 {
 		t.Fatalf("%v, %v", cells, err)
 	}
 	for i, want := range []struct {
 		name string
 		n    int
-	}{{"from", 1}, {"z1", 2}, {"from", 0}} {
+	}{{"from", 1}, {"z1", 2}, {"from", 0}, {"from", 0}} {
 		if c := cells[i]; c.Name != want.name || len(c.Containers) != want.n {
 			t.Errorf("cell %d is %s with %d", i, c.Name, len(c.Containers))
 		}
@@ -35,7 +35,8 @@ func TestParse(t *testing.T) {
 		"nothing": "", "no list": "{}", "a number": "7", "junk behind": "[] x", "a bad reference": `[{"ref":"../x"}]`,
 		"too much": "[" + strings.Repeat(" ", fleet.MaxAnswer) + "]",
 	} {
-		if cells, err := fleet.Parse(strings.NewReader(bad), "from"); !errors.Is(err, fleet.ErrInvalid) {
+		cells, err := fleet.Parse(strings.NewReader(bad), "from")
+		if !errors.Is(err, fleet.ErrInvalid) || strings.Contains(err.Error(), "more than") != (name == "too much") {
 			t.Errorf("%s: %v, %v", name, cells, err)
 		}
 	}

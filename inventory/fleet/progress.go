@@ -18,13 +18,10 @@ type Side struct {
 	Seconds    int64 `json:"seconds"` // that containers ran, together
 }
 
-// PerHour is how many containers ended for each hour that one ran; 0 where none
-// ran.
+// PerHour is how many containers ended for each hour that one ran. Those that
+// ended at once count as a second together.
 func (s Side) PerHour() float64 {
-	if s.Seconds <= 0 {
-		return 0
-	}
-	return float64(s.Ended) * 3600 / float64(s.Seconds)
+	return float64(s.Ended) * 3600 / float64(max(s.Seconds, 1))
 }
 
 // Progress is how far a rollout is, by the word of cells.

@@ -48,6 +48,18 @@ func TestProgress(t *testing.T) {
 	if p.New != (fleet.Side{Containers: in, Ended: in, Seconds: int64(in) * 3600}) || p.Old.Containers != 200-in || p.New.PerHour() != 1 {
 		t.Errorf("%+v", p)
 	}
+	// One in an open ring that says it follows elsewhere has yet to see it.
+	for i := range all[:200] {
+		if _, follows := s.In(rollout.Cell{ID: all[i].ID, Labels: all[i].Labels}); follows {
+			seen := all[i].Leads
+			all[i].Leads = []fleet.Lead{{Ref: stable, Tree: "1", Revision: 8}}
+			if p := fleet.ProgressOf(all, stable, s); p.Lagging != 1 || p.In != in {
+				t.Errorf("one lags: %+v", p)
+			}
+			all[i].Leads = seen
+			break
+		}
+	}
 	// Cells on both sides have what their cell would give them again.
 	if sum := fleet.Summarize(all); sum.Behind != 0 {
 		t.Errorf("%d are behind", sum.Behind)
@@ -88,6 +100,7 @@ func TestStop(t *testing.T) {
 		"many more that run":    {fleet.Side{Ended: 21, Seconds: 36000}, fleet.Side{Ended: 10, Seconds: 3600}, false},
 		"too few to tell":       {fleet.Side{Ended: 2, Seconds: 10}, fleet.Side{Ended: 1, Seconds: 36000}, false},
 		"nothing ended before":  {fleet.Side{Ended: 3, Seconds: 36000}, fleet.Side{Seconds: 36000}, true},
+		"ended at once":         {fleet.Side{Ended: 3}, fleet.Side{Ended: 10, Seconds: 3600}, true},
 		"nothing to compare to": {fleet.Side{Ended: 3, Seconds: 36000}, fleet.Side{}, true},
 	} {
 		p := fleet.Progress{New: one.now, Old: one.was}

@@ -171,6 +171,11 @@ func TestHostileFiles(t *testing.T) {
 		gap  string
 	}{
 		"control characters":    {tree{"var/lib/dpkg/status": "Package: a\x1b[31m\nVersion: 1\n"}, "name or version"},
+		"in a manifest":         {tree{"manifest.yml": "language: ruby\ndependencies: [{name: \"a\\x1b[31m\", version: 1.0.0}]\n"}, "name or version"},
+		"in package.json":       {tree{"node_modules/a/package.json": "{\"name\":\"a\\u0007\",\"version\":\"1\"}"}, "name or version"},
+		"of a buildpack":        {tree{"deps/0/config.yml": "name: \"a\\x1b[31m\"\nversion: 1.0.0\n"}, "name or version"},
+		"of what was detected":  {tree{"staging_info.yml": "detected_buildpack: \"a=1\\u202e\"\n"}, "name or version"},
+		"too many words":        {tree{"staging_info.yml": "detected_buildpack: \"" + strings.Repeat("x ", 300) + "\"\n"}, "name or version"},
 		"no version":            {tree{"lib/apk/db/installed": "P:musl\n"}, "name or version"},
 		"endless name":          {tree{"a.egg-info": "Name: " + strings.Repeat("a", 600) + "\nVersion: 1\n"}, "name or version"},
 		"not UTF-8":             {tree{"node_modules/a/package.json": "{\"name\":\"a\",\"version\":\"\\ud800\xff\",\"x\":"}, "JSON"},

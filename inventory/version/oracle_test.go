@@ -84,9 +84,8 @@ func TestOtherPrograms(t *testing.T) {
 	}{
 		{version.Gem, []string{"ruby", "-e", ""}, []string{"ruby", "-e", `
 			$stdin.each_line { |l| a, b = l.split; puts %w[< = >][(Gem::Version.new(a) <=> Gem::Version.new(b)) + 1] }`}},
-		{version.PEP, []string{"python3", "-c", "import pip._vendor.packaging.version"}, []string{"python3", "-c", `
+		{version.PEP, []string{"python3", "-c", packaging}, []string{"python3", "-c", packaging + `
 import sys
-from pip._vendor.packaging.version import Version as V
 for l in sys.stdin:
     a, b = map(V, l.split())
     print("<" if a < b else "=" if a == b else ">")`}},
@@ -110,6 +109,12 @@ for l in sys.stdin:
 		})
 	}
 }
+
+// packaging is the library of PEP 440, by itself or as part of pip.
+const packaging = `
+try: from packaging.version import Version as V
+except ImportError: from pip._vendor.packaging.version import Version as V
+`
 
 const maven = `java -cp "/usr/share/maven/lib/*" org.apache.maven.artifact.versioning.ComparableVersion`
 

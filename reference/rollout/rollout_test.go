@@ -197,6 +197,10 @@ func TestParse(t *testing.T) {
 		}
 		return text
 	}
+	var labels string
+	for i := range rollout.MaxLabels + 1 {
+		labels += fmt.Sprintf(`,"l%d":"v"`, i)
+	}
 	for _, bad := range []string{
 		"", "[]", "x", `{"rollout":{}}`, `{"rollout":[]}`,
 		change(`"format":1`, `"format":2`), change(`"open":1`, `"open":2`), change(`"open":1`, `"open":0`), change(`"open":1`, `"open":-1`),
@@ -204,6 +208,7 @@ func TestParse(t *testing.T) {
 		change(`"version":"2"`, `"version":""`), change(`"version":"2"`, `"version":"`+strings.Repeat("x", 300)+`"`),
 		change(`"rings":[`, `"rings":[{"name":"a","share":1},`),
 		change(`"rings":[`, `"rings":[`+strings.Repeat(`{"name":"b","share":1},`, rollout.MaxRings)),
+		change(`"target":"`, `"target":"`+strings.Repeat("x", 1<<13)), change(`"share":500`, `"share":500,"labels":{`+labels[1:]+`}`),
 		change(`"open":1`, `"open":1,"halt_on":[{"metric":"x","factor":1}]`), change(`"open":1`, `"open":1,"soak_seconds":-1`),
 		strings.Repeat(" ", rollout.MaxRecord) + "{}",
 	} {

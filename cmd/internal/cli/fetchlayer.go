@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/cell/blobstore"
 	"github.com/rootstock-cf/rootstock/cell/control"
-	"github.com/rootstock-cf/rootstock/cell/droplet"
 	"github.com/rootstock-cf/rootstock/cell/droplets"
 )
 
@@ -19,7 +19,7 @@ import (
 const maxURLs = 64 << 10
 
 func newFetchLayer() *cobra.Command {
-	var o droplet.Options
+	var o blobstore.Options
 	var digest, socket string
 	cmd := &cobra.Command{
 		Use:    "fetch-layer",
@@ -57,7 +57,7 @@ const askTime = 5 * time.Second
 
 // fetchLayer fetches a layer to w and, if the daemon does not know what it
 // consists of, reads it as it passes. That can fail and change nothing.
-func fetchLayer(ctx context.Context, urls []string, o droplet.Options, w io.Writer, digest, socket string) error {
+func fetchLayer(ctx context.Context, urls []string, o blobstore.Options, w io.Writer, digest, socket string) error {
 	var wanted cell.DropletFile
 	if digest != "" && socket != "" {
 		err := (&control.Client{Socket: socket, Timeout: askTime}).Do(ctx, cell.CallDroplet, cell.DropletFile{Digest: digest}, &wanted, nil)
@@ -66,10 +66,10 @@ func fetchLayer(ctx context.Context, urls []string, o droplet.Options, w io.Writ
 		}
 	}
 	if wanted.File == "" {
-		return droplet.Fetch(ctx, urls, o, w)
+		return blobstore.Fetch(ctx, urls, o, w)
 	}
 	r := droplets.NewReader(ctx, digest)
-	err := droplet.Fetch(ctx, urls, o, io.MultiWriter(w, r))
+	err := blobstore.Fetch(ctx, urls, o, io.MultiWriter(w, r))
 	v, known := r.Close()
 	if err != nil || !known {
 		return err

@@ -1,7 +1,7 @@
-// Package droplet fetches the layers that Diego describes by URL: blobstores
+// Package blobstore fetches the layers that Diego describes by URL: blobstores
 // hand them out over TLS to whoever shows the cell's certificate. What arrives
 // is passed on as it comes; checking its digest is the receiver's part.
-package droplet
+package blobstore
 
 import (
 	"context"

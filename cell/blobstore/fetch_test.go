@@ -1,4 +1,4 @@
-package droplet_test
+package blobstore_test
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rootstock-cf/rootstock/cell/droplet"
+	"github.com/rootstock-cf/rootstock/cell/blobstore"
 )
 
 func must(t testing.TB, err error) {
@@ -72,12 +72,12 @@ func TestClientCertificate(t *testing.T) {
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
 	s.StartTLS()
 	defer s.Close()
-	get := func(o droplet.Options, urls ...string) (string, error) {
+	get := func(o blobstore.Options, urls ...string) (string, error) {
 		var b bytes.Buffer
-		err := droplet.Fetch(t.Context(), urls, o, &b)
+		err := blobstore.Fetch(t.Context(), urls, o, &b)
 		return b.String(), err
 	}
-	good := droplet.Options{Certificate: cert, Key: key, CA: ca, Size: 7}
+	good := blobstore.Options{Certificate: cert, Key: key, CA: ca, Size: 7}
 	if got, err := get(good, s.URL+"/d?sig=s3cret"); err != nil || got != "droplet" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -86,20 +86,20 @@ func TestClientCertificate(t *testing.T) {
 		t.Errorf("second URL: %q, %v", got, err)
 	}
 	for name, tc := range map[string]struct {
-		o   droplet.Options
+		o   blobstore.Options
 		url string
 	}{
-		"no certificate":    {droplet.Options{CA: ca}, s.URL},
-		"other certificate": {droplet.Options{Certificate: otherCert, Key: otherKey, CA: ca}, s.URL},
-		"unknown server":    {droplet.Options{Certificate: cert, Key: key}, s.URL},
-		"wrong size":        {droplet.Options{Certificate: cert, Key: key, CA: ca, Size: 6}, s.URL},
+		"no certificate":    {blobstore.Options{CA: ca}, s.URL},
+		"other certificate": {blobstore.Options{Certificate: otherCert, Key: otherKey, CA: ca}, s.URL},
+		"unknown server":    {blobstore.Options{Certificate: cert, Key: key}, s.URL},
+		"wrong size":        {blobstore.Options{Certificate: cert, Key: key, CA: ca, Size: 6}, s.URL},
 		"leaves https":      {good, s.URL + "/away"},
-		"key is missing":    {droplet.Options{Certificate: cert, Key: "/no/such", CA: ca}, s.URL},
-		"CA is none":        {droplet.Options{CA: key}, s.URL},
+		"key is missing":    {blobstore.Options{Certificate: cert, Key: "/no/such", CA: ca}, s.URL},
+		"CA is none":        {blobstore.Options{CA: key}, s.URL},
 		"malformed":         {good, "https://h:x/%"},
 	} {
 		got, err := get(tc.o, tc.url+"?sig=s3cret")
-		if !errors.Is(err, droplet.ErrFetch) || got != "" || strings.Contains(err.Error(), "s3cret") {
+		if !errors.Is(err, blobstore.ErrFetch) || got != "" || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
@@ -137,13 +137,13 @@ func TestBrokenDownloads(t *testing.T) {
 		}
 		size := map[bool]int64{true: 7, false: 0}[name == "more than promised"]
 		var b bytes.Buffer
-		if err := droplet.Fetch(t.Context(), urls, droplet.Options{Size: size}, &b); !errors.Is(err, droplet.ErrFetch) || asked != tc.asked {
+		if err := blobstore.Fetch(t.Context(), urls, blobstore.Options{Size: size}, &b); !errors.Is(err, blobstore.ErrFetch) || asked != tc.asked {
 			t.Errorf("%s: %v after %d requests, %q", name, err, asked, b.String())
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := droplet.Fetch(ctx, []string{s.URL + "/chunked"}, droplet.Options{}, &bytes.Buffer{}); err == nil {
+	if err := blobstore.Fetch(ctx, []string{s.URL + "/chunked"}, blobstore.Options{}, &bytes.Buffer{}); err == nil {
 		t.Error("an ended context fetches")
 	}
 }
