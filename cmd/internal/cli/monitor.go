@@ -35,7 +35,8 @@ func monitorThread() (tid string, err error) {
 		return "", err
 	}
 	defer d.Close() //nolint:errcheck // read only
-	list, err := d.Readdirnames(2) // in the order in which they were started
+	// In the order in which they were started.
+	list, err := d.Readdirnames(2)
 	if err != nil {
 		return "", err
 	}
