@@ -44,8 +44,8 @@ bench-stores: deps build
 # use before and after, and the memory of each. ROOTSTOCK_TEST_TIER (image, tree)
 # and ROOTSTOCK_TEST_ID_MAPPING (kernel, daemon) force how they get their trees.
 bench-cycles: deps
-	@ROOTSTOCK_TEST_CYCLES=10000 ROOTSTOCK_TEST_ALIVE=200 unshare --mount --propagation private -- \
-		$(GO) test -count=1 -v -timeout 60m -run TestCycles ./e2e
+	@ROOTSTOCK_TEST_CYCLES=10000 unshare --mount --propagation private -- \
+		$(GO) test -count=1 -v -timeout 60m -run TestCycles -bench Alive -benchtime 1x ./e2e
 
 clean:
 	rm -rf $(BIN) .cache

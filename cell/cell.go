@@ -297,6 +297,11 @@ func (c *Cell) Run(ctx context.Context, ready func()) error {
 		}
 		server := &control.Server{Lowers: c, Reports: c, Asks: registry.New(), Calls: c.calls(), Log: c.o.Log}
 		wishes := &wish.Sender{Log: c.o.Log}
+		for _, r := range c.o.Repositories { // the cell has one certificate
+			if r.Network.TLS != nil {
+				wishes.Certificates = r.Network.TLS.Certificates
+			}
+		}
 		defer wishes.Wait()
 		server.Calls[control.CallWish] = control.Handle(func(ctx context.Context, r control.WishRequest) (struct{}, error) {
 			return struct{}{}, wishes.Wish(ctx, r)

@@ -17,12 +17,8 @@ import (
 )
 
 // cyclesVar names the environment variable with how many containers TestCycles
-// makes and deletes; a day's worth on a busy cell is 10000. aliveVar has how
-// many it keeps at a time in the end, and measures.
-const (
-	cyclesVar = "ROOTSTOCK_TEST_CYCLES"
-	aliveVar  = "ROOTSTOCK_TEST_ALIVE"
-)
+// makes and deletes; a day's worth on a busy cell is 10000.
+const cyclesVar = "ROOTSTOCK_TEST_CYCLES"
 
 // guardian is the mapping of Guardian's unprivileged containers
 // (docs/garden.md 2).
@@ -88,7 +84,7 @@ func (c *cellDaemon) metric(address, name string) int {
 }
 
 // kilobytes returns a line of a file such as /proc/meminfo.
-func kilobytes(t *testing.T, file, name string) int {
+func kilobytes(t testing.TB, file, name string) int {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	must(t, err)
@@ -120,7 +116,7 @@ func TestCycles(t *testing.T) {
 }
 
 func (s *site) cycles(t *testing.T, flags ...string) {
-	cycles, alive := fromEnvironment(t, cyclesVar, 20), fromEnvironment(t, aliveVar, 0)
+	cycles := fromEnvironment(t, cyclesVar, 20)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	metrics := l.Addr().String()
@@ -157,26 +153,5 @@ func (s *site) cycles(t *testing.T, flags ...string) {
 		if n > before[what]+4 {
 			t.Errorf("%d %s, %d before %d cycles", n, what, before[what], cycles)
 		}
-	}
-	if alive == 0 {
-		return
-	}
-	st := c.status()
-	t.Logf("%s tier, ids by the %s", st.Tier, st.IDMapping)
-	rss := kilobytes(t, fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid), "VmRSS")
-	g := newMemoryGroup(t)
-	c.within = g.procs()
-	for i := range alive {
-		c.create(config(i), "rootfs/one", fmt.Sprintf("h%d", i))
-	}
-	now := kilobytes(t, fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid), "VmRSS")
-	kernel := g.kernel(t)
-	t.Logf("%d containers alive: daemon resident %d kB (%d kB before), kernel memory %.1f kB for each", alive,
-		now, rss, float64(kernel)/1024/float64(alive))
-	if kernel == 0 {
-		t.Error("no kernel memory is counted for the plugin's control group")
-	}
-	for i := range alive {
-		c.plugin(config(i), "delete", fmt.Sprintf("h%d", i))
 	}
 }

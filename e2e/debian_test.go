@@ -8,44 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// debianTar makes a real Debian root file system from the machine's own package
-// sources, once per checkout.
-func debianTar(t *testing.T) string {
-	t.Helper()
-	dir := abs(t, "../.cache/e2e")
-	tar := filepath.Join(dir, "debian.tar")
-	if _, err := os.Stat(tar); err == nil {
-		return tar
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var sources []string
-	for _, pattern := range []string{"/etc/apt/sources.list", "/etc/apt/sources.list.d/*.sources", "/etc/apt/sources.list.d/*.list"} {
-		found, _ := filepath.Glob(pattern)
-		for _, f := range found {
-			if b, err := os.ReadFile(f); err == nil && (strings.Contains(string(b), "Types:") || strings.Contains(string(b), "deb ")) {
-				sources = append(sources, f)
-			}
-		}
-	}
-	suite := "bookworm"
-	if b, err := os.ReadFile("/etc/os-release"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "VERSION_CODENAME="); ok {
-				suite = name
-			}
-		}
-	}
-	args := append([]string{"--quiet", "--format=tar", "--variant=minbase", "--include=libcap2-bin,iputils-ping", suite, tar + ".new"}, sources...)
-	run(t, "", "mmdebstrap", args...)
-	if err := os.Rename(tar+".new", tar); err != nil {
-		t.Fatal(err)
-	}
-	return tar
-}
+	"github.com/rootstock-cf/rootstock/e2e/rig"
+)
 
 func run(t testing.TB, dir, name string, args ...string) string {
 	t.Helper()
@@ -64,7 +29,7 @@ func run(t testing.TB, dir, name string, args ...string) string {
 func TestDebianRootfsListsAsItsSource(t *testing.T) {
 	needRoot(t)
 	s := newSite(t, "--compression", "zstd")
-	tar := debianTar(t)
+	tar := rig.Debian(t)
 	source := filepath.Join(s.dir, "source")
 	if err := os.Mkdir(source, 0o755); err != nil {
 		t.Fatal(err)

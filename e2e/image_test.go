@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rootstock-cf/rootstock/cell"
+	"github.com/rootstock-cf/rootstock/e2e/rig"
 	"github.com/rootstock-cf/rootstock/rootfsprovider/overlay"
 )
 
@@ -77,7 +78,7 @@ func TestImageTierDebian(t *testing.T) {
 	s := newSite(t)
 	source := filepath.Join(s.dir, "source")
 	must(t, os.Mkdir(source, 0o755))
-	run(t, "", "tar", "-C", source, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", debianTar(t),
+	run(t, "", "tar", "-C", source, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", rig.Debian(t),
 		"--exclude=./usr/share", "--exclude=./var/lib", "--exclude=./var/cache", "--exclude=./usr/lib/x86_64-linux-gnu/gconv")
 	peculiar(t, source)
 	tar := filepath.Join(s.dir, "debian.tar")

@@ -17,7 +17,7 @@ import (
 // stay counted when the processes have ended.
 type memoryGroup struct{ dir string }
 
-func newMemoryGroup(t *testing.T) memoryGroup {
+func newMemoryGroup(t testing.TB) memoryGroup {
 	t.Helper()
 	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
 		g := memoryGroup{filepath.Join(root, fmt.Sprintf("rootstock-test-%d", os.Getpid()))}
@@ -41,7 +41,7 @@ func newMemoryGroup(t *testing.T) memoryGroup {
 func (g memoryGroup) procs() string { return filepath.Join(g.dir, "cgroup.procs") }
 
 // kernel returns the bytes that the kernel has for the group.
-func (g memoryGroup) kernel(t *testing.T) int64 {
+func (g memoryGroup) kernel(t testing.TB) int64 {
 	t.Helper()
 	n, err := g.read()
 	must(t, err)

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -91,6 +92,38 @@ func LoadPublicKeys(paths ...string) ([]*rsa.PublicKey, error) {
 			return nil, fmt.Errorf("public key: %w", err)
 		}
 		keys, err := parsePublicKeys(text)
+		if err != nil {
+			return nil, fmt.Errorf("public key %s: %w", path, err)
+		}
+		all = append(all, keys...)
+	}
+	return all, nil
+}
+
+// ReadSigner reads the private key in a PEM file, whichever kind it is: not a
+// repository's, which are RSA, but one that signs statements about trees.
+func ReadSigner(path string) (crypto.Signer, error) {
+	text, err := readKeyFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	key, err := parseSigner(text)
+	if err != nil {
+		return nil, fmt.Errorf("private key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// ReadVerifiers reads what ReadSigner's counterparts are: public keys of any
+// kind, and those in certificates, such as a repository's FQRN.crt.
+func ReadVerifiers(paths ...string) ([]crypto.PublicKey, error) {
+	var all []crypto.PublicKey
+	for _, path := range paths {
+		text, err := readKeyFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("public key: %w", err)
+		}
+		keys, err := parseVerifiers(text, true)
 		if err != nil {
 			return nil, fmt.Errorf("public key %s: %w", path, err)
 		}

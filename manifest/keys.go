@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -75,8 +76,20 @@ func GenerateKeys(fqrn string, o KeyOptions) (*Keys, *rsa.PrivateKey, error) {
 
 var errNoKey = errors.New("holds no such key")
 
-// parsePrivateKey reads the first private key in PEM text, PKCS#1 or PKCS#8.
+// parsePrivateKey reads the first private key in PEM text, which must be RSA.
 func parsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
+	key, err := parseSigner(text)
+	if err != nil {
+		return nil, err
+	}
+	if key, ok := key.(*rsa.PrivateKey); ok {
+		return key, nil
+	}
+	return nil, fmt.Errorf("is a %T; CernVM-FS signs with RSA only", key)
+}
+
+// parseSigner reads the first private key in PEM text, PKCS#1 or PKCS#8.
+func parseSigner(text []byte) (crypto.Signer, error) {
 	for rest := text; ; {
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
@@ -97,38 +110,67 @@ func parsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
 			if err != nil {
 				return nil, err
 			}
+			signer, ok := key.(crypto.Signer)
+			if !ok {
+				return nil, fmt.Errorf("is a %T, which signs nothing", key)
+			}
 			if key, ok := key.(*rsa.PrivateKey); ok {
 				return key, checkKeySize(&key.PublicKey)
 			}
-			return nil, fmt.Errorf("is a %T; CernVM-FS signs with RSA only", key)
+			return signer, nil
 		}
 	}
 }
 
-// parsePublicKeys reads every public key in PEM text.
+// parsePublicKeys reads every public key in PEM text, which must be RSA.
 func parsePublicKeys(text []byte) ([]*rsa.PublicKey, error) {
-	var keys []*rsa.PublicKey
+	all, err := parseVerifiers(text, false)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]*rsa.PublicKey, len(all))
+	for i, key := range all {
+		pub, ok := key.(*rsa.PublicKey)
+		if !ok {
+			return nil, fmt.Errorf("is a %T; CernVM-FS verifies with RSA only", key)
+		}
+		keys[i] = pub
+	}
+	return keys, nil
+}
+
+// parseVerifiers reads every public key in PEM text and, if they are asked for,
+// those of certificates.
+func parseVerifiers(text []byte, certificates bool) ([]crypto.PublicKey, error) {
+	var keys []crypto.PublicKey
 	for rest := text; ; {
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
 		if block == nil {
 			break
 		}
-		if block.Type != "PUBLIC KEY" {
+		var key crypto.PublicKey
+		switch {
+		case block.Type == "PUBLIC KEY":
+			var err error
+			if key, err = x509.ParsePKIXPublicKey(block.Bytes); err != nil {
+				return nil, err
+			}
+		case block.Type == "CERTIFICATE" && certificates:
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, err
+			}
+			key = c.PublicKey
+		default:
 			continue
 		}
-		key, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, err
+		if pub, ok := key.(*rsa.PublicKey); ok {
+			if err := checkKeySize(pub); err != nil {
+				return nil, err
+			}
 		}
-		pub, ok := key.(*rsa.PublicKey)
-		if !ok {
-			return nil, fmt.Errorf("is a %T; CernVM-FS verifies with RSA only", key)
-		}
-		if err := checkKeySize(pub); err != nil {
-			return nil, err
-		}
-		keys = append(keys, pub)
+		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w: want a PEM block PUBLIC KEY", errNoKey)

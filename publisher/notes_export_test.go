@@ -25,3 +25,20 @@ func Edit(ctx context.Context, o Options, remove string, linkAt, target string) 
 	})
 	return err
 }
+
+// Forge puts what nobody signed into a signer's file.
+func Forge(ctx context.Context, o Options, tree, id string, text []byte) error {
+	p := newPublisher(o)
+	_, err := p.edit(ctx, "test", func(ctx context.Context, h *head, tx *revision.Tx) (bool, error) {
+		files, err := p.storeFiles(ctx, map[string][]byte{id: text}, p.ingestOptions(h))
+		if err != nil {
+			return false, err
+		}
+		at := statementsDir(tree) + "/" + id + bundleSuffix
+		if err := tx.Remove(ctx, at); err != nil {
+			return false, err
+		}
+		return true, tx.AddFile(ctx, at, files[id])
+	})
+	return err
+}

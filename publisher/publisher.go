@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rootstock-cf/rootstock/manifest"
+	"github.com/rootstock-cf/rootstock/manifest/attest"
 	"github.com/rootstock-cf/rootstock/publisher/revision"
 	"github.com/rootstock-cf/rootstock/publisher/seen"
 	"github.com/rootstock-cf/rootstock/publisher/source"
@@ -53,6 +54,10 @@ type Options struct {
 	// VerifySource reads every source, also one whose digest is that of the
 	// tree that is there already, and asks Seen nothing.
 	VerifySource bool
+	// Attest signs a statement about each tree that is published, also one
+	// that is there already and of which the signer has said nothing, whose
+	// source is read then; nil for none.
+	Attest *attest.Signer
 	// Workers compress and hash; 0 means one per processor.
 	Workers int
 	// AutoTags is how long the tag that each new revision gets by itself
@@ -61,7 +66,9 @@ type Options struct {
 	// CatalogEntries is how large a tree's catalog grows before it is split;
 	// 0 means [revision.DefaultMaxWeight].
 	CatalogEntries int
-	Log            *slog.Logger
+	// Progress counts what is read of sources; may be nil.
+	Progress *source.Progress
+	Log      *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -102,6 +109,8 @@ type Result struct {
 	NewObjects int64
 	NewBytes   int64    // stored bytes of new objects
 	Notes      []string // what of the source the tree or the catalog leaves out
+	Attested   string   // id of the key that signed a statement about it, if one did now
+	Known      bool     // it was there already under this name: what is new is the statement, if anything
 }
 
 // Job is one source and the name its tree gets.
@@ -157,7 +166,11 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 	if r, err = p.found(ctx, tx, j, path); err != nil {
 		return nil, false, err
 	}
-	if r == nil || p.o.VerifySource || !j.is(r) {
+	attested, err := p.attested(ctx, tx, j, r)
+	if err != nil {
+		return nil, false, err
+	}
+	if r == nil || p.o.VerifySource || !j.is(r) || !attested {
 		t, err := p.take(ctx, h, j)
 		if err != nil {
 			return nil, false, err
@@ -185,6 +198,13 @@ func (p *Publisher) stage(ctx context.Context, h *head, tx *revision.Tx, j Job) 
 			return nil, false, halfDone(err)
 		}
 		changed = changed || moved
+	}
+	r.Known = !changed
+	if !attested {
+		if err := p.attest(ctx, h, tx, j, r); err != nil {
+			return nil, false, halfDone(err)
+		}
+		changed = true
 	}
 	return r, changed, nil
 }

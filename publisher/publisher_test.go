@@ -288,12 +288,12 @@ func (f *failing) Swap(ctx context.Context, name string, old, next []byte) error
 // the next run makes the very tree it would have made.
 func TestEveryWriteMayFail(t *testing.T) {
 	s := newSite(t)
-	whole := s.o.Store
+	whole, by := s.o.Store, signer(t)
 	for n := 0; ; n++ {
 		full := &failing{Store: whole}
 		full.left.Store(int64(n))
 		s.o.Store = full
-		s.o.Workers = 1
+		s.o.Workers, s.o.Attest = 1, by
 		_, err := s.publish("rootfs/jammy@1", rootfs(t, "a=1", "b=2", "c/d=3"))
 		if err == nil {
 			if n < 10 {

@@ -30,7 +30,7 @@ type Reader struct {
 
 // OpenReader opens the revision that is newest now. The caller closes the
 // Reader; tempDir, "" for the system's, takes catalogs until then.
-func OpenReader(ctx context.Context, st store.Store, tempDir string) (*Reader, error) {
+func OpenReader(ctx context.Context, st store.Getter, tempDir string) (*Reader, error) {
 	name, err := RepositoryName(ctx, st)
 	if err != nil {
 		return nil, err

@@ -79,6 +79,11 @@ func (b *batch) rehearse(ctx context.Context, j Job) (r *Result, changed bool, e
 		}
 		changed = !ok || e.Symlink != relative(imageLink(j.Reference), at)
 	}
+	attested, err := b.p.attested(ctx, b.tx, j, r)
+	if err != nil {
+		return nil, false, err
+	}
+	changed = changed || !attested
 	if changed {
 		b.planned = append(b.planned, Listed{Reference: j.Reference, Path: at, Tree: r.Tree, Published: b.p.o.Now()})
 	}

@@ -49,6 +49,7 @@ func (p *Publisher) take(ctx context.Context, h *head, j Job) (_ *taken, err err
 	if err != nil {
 		return nil, err
 	}
+	j.Source.Count(p.o.Progress)
 	t := &taken{in: in}
 	found := packages.New()
 	t.tree, err = flatten.Flatten(ctx, j.Source.Layers, in, flatten.Options{

@@ -45,17 +45,25 @@ type view struct {
 
 // openView looks at the newest revision. It believes the store: it checks
 // hashes, not signatures. The caller closes it.
-func openView(ctx context.Context, st store.Store, tempDir string) (*view, error) {
+func openView(ctx context.Context, st store.Getter, tempDir string) (*view, error) {
 	h, err := readHead(ctx, st)
 	if err != nil {
 		return nil, err
 	}
 	tx, err := revision.Begin(ctx, revision.Root{Hash: h.manifest.RootCatalog, Size: h.manifest.CatalogSize},
-		revision.Options{Store: st, Algorithm: h.settings.Algorithm, Compression: h.settings.Compression, TempDir: tempDir, Now: time.Now()})
+		revision.Options{Store: readOnly{st}, Algorithm: h.settings.Algorithm, Compression: h.settings.Compression, TempDir: tempDir, Now: time.Now()})
 	if err != nil {
 		return nil, err
 	}
 	return &view{st: st, tx: tx}, nil
+}
+
+// readOnly is a store for a transaction that is never committed.
+type readOnly struct{ store.Getter }
+
+// Put implements [revision.Store].
+func (readOnly) Put(_ context.Context, name string, _ []byte) error {
+	return fmt.Errorf("store %s: this is only looked at", name)
 }
 
 // Close ends the view.

@@ -57,6 +57,8 @@ func newPull(o Options, dir string, collects bool) *pull {
 	p.copier = newCopier(o.From, o.To, func(n int) {
 		p.objects.Add(1)
 		p.bytes.Add(int64(n))
+		o.Progress.Objects.Add(1)
+		o.Progress.Bytes.Add(int64(n))
 	})
 	return p
 }

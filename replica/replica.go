@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/client/fetch"
@@ -33,6 +34,11 @@ var (
 	// ErrOther reports a store that holds another repository.
 	ErrOther = errors.New("the store holds another repository")
 )
+
+// Progress counts what has been copied so far. It may be read at any time.
+type Progress struct {
+	Objects, Bytes atomic.Int64
+}
 
 // Options say what to copy, from where, and to where. From and To are needed.
 type Options struct {
@@ -50,8 +56,10 @@ type Options struct {
 	Only    []reference.Reference
 	Workers int    // objects fetched at a time; 16
 	TempDir string // for catalogs under work; "" is the system's
-	Log     *slog.Logger
-	Now     func() time.Time // the clock; nil is time.Now
+	// Progress is counted up meanwhile; may be nil.
+	Progress *Progress
+	Log      *slog.Logger
+	Now      func() time.Time // the clock; nil is time.Now
 }
 
 // Result says what a run came to.
@@ -78,6 +86,9 @@ func New(o Options) (*Replicator, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Progress == nil {
+		o.Progress = &Progress{}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -113,6 +113,17 @@ func snapshot(t testing.TB, r *replica.Replicator) *replica.Result {
 	return res
 }
 
+func TestProgress(t *testing.T) {
+	repo := offered(t)
+	repo.Publish(tree())
+	var p replica.Progress
+	r := replicator(t, repo.URL, newStore(t), trusting(repo), func(o *replica.Options) { o.Progress = &p })
+	res := snapshot(t, r)
+	if res.Objects == 0 || p.Objects.Load() != res.Objects || p.Bytes.Load() != res.Bytes {
+		t.Errorf("%d objects, %d bytes: %+v", p.Objects.Load(), p.Bytes.Load(), res)
+	}
+}
+
 func get(t testing.TB, s store.Getter, name string) []byte {
 	t.Helper()
 	r, err := s.Get(context.Background(), name)

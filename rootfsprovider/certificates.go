@@ -26,7 +26,7 @@ const (
 	maxTrusted = 8 << 20
 	// certificatesFormat changes when what is made of the same tree and
 	// certificates changes.
-	certificatesFormat = "2"
+	certificatesFormat = "3"
 )
 
 func (s store) certificates(key string) string { return filepath.Join(string(s), "cas", key) }
@@ -137,8 +137,12 @@ func (p *Provider) makeCertificates(ctx context.Context, key string, text []byte
 	if err := p.step("trusting"); err != nil {
 		return err
 	}
-	if err := set.Install(root); err != nil {
+	left, err := set.Install(root)
+	if err != nil {
 		return err
+	}
+	if left != "" {
+		p.log.Info("trusted certificates were not added everywhere", "tree", lower.Tree, "left", left)
 	}
 	if _, err := overlay.Unmount(ctx, root); err != nil {
 		return err

@@ -58,20 +58,28 @@ func (w *Wishes) check() error {
 	return nil
 }
 
-// token reads the token. The plugin does it, and not the daemon that sends it:
-// so whoever may speak to the daemon cannot have a file of its own sent away.
-func (w *Wishes) token() (string, error) {
-	if w.Token == "" {
+// maxSent bounds a file whose text is sent to the daemon, in bytes.
+const maxSent = 32 << 10
+
+// fileText reads a file that key of the configuration names; "" is none. The
+// plugin does it, and not the daemon that needs it: so whoever may speak to the
+// daemon cannot have a file of its own sent away, and the daemon, in a container
+// of bpm's, does not see the plugin's configuration.
+func fileText(key, path string) (string, error) {
+	if path == "" {
 		return "", nil
 	}
-	f, err := os.Open(w.Token)
+	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("wishes: token: %w", err)
+		return "", fmt.Errorf("%s: %w", key, err)
 	}
 	defer f.Close() //nolint:errcheck // only read
-	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	text, err := io.ReadAll(io.LimitReader(f, maxSent+1))
+	if err == nil && len(text) > maxSent {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxSent)
+	}
 	if err != nil {
-		return "", fmt.Errorf("wishes: token: %w", err)
+		return "", fmt.Errorf("%s: %w", key, err)
 	}
 	return strings.TrimSpace(string(text)), nil
 }

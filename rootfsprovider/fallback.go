@@ -183,9 +183,10 @@ func (p *Provider) wish(ctx context.Context, root Root) {
 	if w == nil || !p.conf.Public.Covers(root.Refs[0]) {
 		return
 	}
-	token, err := w.token()
-	if err == nil {
-		err = p.daemon.Wish(ctx, control.WishRequest{URL: w.URL, CA: w.CA, Token: token, Image: imageName(root.Refs[0])})
+	token, err := fileText("wishes: token", w.Token)
+	ca, caErr := fileText("wishes: ca", w.CA)
+	if err = errors.Join(err, caErr); err == nil {
+		err = p.daemon.Wish(ctx, control.WishRequest{URL: w.URL, CA: ca, Token: token, Image: imageName(root.Refs[0])})
 	}
 	if err != nil {
 		p.log.Error("the publisher cannot be told", "image", imageName(root.Refs[0]), "error", err.Error())

@@ -39,7 +39,9 @@ func withImages(t testing.TB) *cell {
 func TestWhoseImage(t *testing.T) {
 	c := withImages(t)
 	c.conf.Public = rootfsprovider.Public{"docker.io/library"}
-	c.conf.Registries = map[string]rootfsprovider.Registry{"registry.example.org": {CA: "/ca.pem"}}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	must(t, os.WriteFile(ca, []byte("certificate\n"), 0o600))
+	c.conf.Registries = map[string]rootfsprovider.Registry{"registry.example.org": {CA: ca}}
 	create := func(uri, user, password string) error {
 		_, err := c.provider().Create(t.Context(), rootfsprovider.Request{URI: uri, Handle: "h", Username: user, Password: password})
 		if err == nil {
@@ -58,7 +60,7 @@ func TestWhoseImage(t *testing.T) {
 		}
 	}
 	c.daemon.Allow(func(r control.PullRequest) error {
-		want := control.PullRequest{Image: "registry.example.org/org/app", Digest: sha, Username: "bob", Password: "s3cret", CA: "/ca.pem"}
+		want := control.PullRequest{Image: "registry.example.org/org/app", Digest: sha, Username: "bob", Password: "s3cret", CA: "certificate"}
 		if r != want {
 			return fmt.Errorf("%w: asked for %+v", control.ErrDenied, r)
 		}
@@ -77,6 +79,18 @@ func TestWhoseImage(t *testing.T) {
 	if err := create("docker://registry.example.org/org/app#1", "bob", "s3cret"); !errors.Is(err, control.ErrUnavailable) {
 		t.Errorf("registry down: %v", err)
 	}
+	// What is to be trusted is sent with the question, so it is bounded, and has to be there.
+	for what, change := range map[string]func() error{
+		"more than 32768 bytes": func() error { return os.WriteFile(ca, make([]byte, 32<<10+1), 0o600) },
+		"no such file":          func() error { return os.Remove(ca) },
+	} {
+		must(t, change())
+		err := create("docker://registry.example.org/org/app#1", "bob", "s3cret")
+		if err == nil || !strings.Contains(err.Error(), "registries: registry.example.org: ca: ") || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		must(t, os.WriteFile(ca, []byte("certificate"), 0o600))
+	}
 	// Several repositories are looked in, in order.
 	c.conf.ImageRepositories, c.conf.Public = []string{"a.example.org", "b.example.org"}, rootfsprovider.Public{"docker.io"}
 	must(t, create("docker:///only/b#1", "", ""))
@@ -90,9 +104,9 @@ func TestWhoseImage(t *testing.T) {
 func TestWishes(t *testing.T) {
 	c := withImages(t)
 	c.conf.Public = rootfsprovider.Public{"docker.io/library"}
-	token := filepath.Join(t.TempDir(), "token")
-	must(t, os.WriteFile(token, []byte("secret\n"), 0o600))
-	c.conf.Wishes = &rootfsprovider.Wishes{URL: "https://publisher.example.org/wishes", CA: "/ca.pem", Token: token}
+	token, ca := filepath.Join(t.TempDir(), "token"), filepath.Join(t.TempDir(), "ca.pem")
+	must(t, errors.Join(os.WriteFile(token, []byte("secret\n"), 0o600), os.WriteFile(ca, []byte("certificate\n"), 0o600)))
+	c.conf.Wishes = &rootfsprovider.Wishes{URL: "https://publisher.example.org/wishes", CA: ca, Token: token}
 	const digest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	for _, uri := range []string{
 		"docker:///library/missing#1", "docker:///library/missing@" + digest, "docker:///private/missing#1", "cvmfs://stacks/rootfs/missing",
@@ -103,7 +117,7 @@ func TestWishes(t *testing.T) {
 	}
 	var images []string
 	for _, r := range c.daemon.Wished() {
-		if r.URL != c.conf.Wishes.URL || r.CA != c.conf.Wishes.CA || r.Token != "secret" {
+		if r.URL != c.conf.Wishes.URL || r.CA != "certificate" || r.Token != "secret" {
 			t.Errorf("%+v", r)
 		}
 		images = append(images, r.Image)

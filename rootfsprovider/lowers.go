@@ -65,9 +65,14 @@ func (p *Provider) mayRun(ctx context.Context, r Request, rec *Record, digest st
 		return fmt.Errorf("%w: %s does not say which manifest it was published from, so its registry cannot be asked; "+
 			"publish it again, or list it under public in the plugin's configuration", control.ErrDenied, rec.Ref)
 	}
-	how := p.conf.Registries[registryOf(rec.Ref.Name)]
+	registry := registryOf(rec.Ref.Name)
+	how := p.conf.Registries[registry]
+	ca, err := fileText("registries: "+registry+": ca", how.CA)
+	if err != nil {
+		return err
+	}
 	if err := p.daemon.MayPull(ctx, control.PullRequest{
-		Image: rec.Ref.Name, Digest: digest, Username: r.Username, Password: r.Password, PlainHTTP: how.PlainHTTP, CA: how.CA,
+		Image: rec.Ref.Name, Digest: digest, Username: r.Username, Password: r.Password, PlainHTTP: how.PlainHTTP, CA: ca,
 	}); err != nil {
 		return fmt.Errorf("%s: %w", rec.Ref, err)
 	}

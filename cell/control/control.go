@@ -88,7 +88,7 @@ type PullRequest struct {
 	Username  string `json:"username,omitempty"`
 	Password  string `json:"password,omitempty"`
 	PlainHTTP bool   `json:"plain_http,omitempty"` // the registry has no TLS
-	CA        string `json:"ca,omitempty"`         // a file to trust instead of the system's certificates
+	CA        string `json:"ca,omitempty"`         // PEM certificates to trust instead of the system's
 }
 
 // LowerRequest asks for a tree on behalf of a container.

@@ -17,7 +17,7 @@ type Wisher interface {
 type WishRequest struct {
 	// URL is the publisher's, http or https.
 	URL string `json:"url"`
-	CA  string `json:"ca,omitempty"` // a file to trust instead of the system's certificates
+	CA  string `json:"ca,omitempty"` // PEM certificates to trust instead of the system's
 	// Token is a bearer token of the publisher's, "" for none.
 	Token string `json:"token,omitempty"`
 	// Image is REGISTRY/REPOSITORY:TAG or REGISTRY/REPOSITORY@DIGEST.

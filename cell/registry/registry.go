@@ -13,11 +13,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -33,8 +31,6 @@ const (
 	most = 4096
 	// patience bounds all the requests of one question.
 	patience = 20 * time.Second
-
-	maxCA = 1 << 20
 )
 
 // accept lists the manifests an image may have.
@@ -139,26 +135,10 @@ func clientFor(r control.PullRequest) (*http.Client, error) {
 		ForceAttemptHTTP2:     true,
 	}
 	if r.CA != "" {
-		pool, err := certificates(r.CA)
-		if err != nil {
-			return nil, err
+		t.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(r.CA)) {
+			return nil, fmt.Errorf("%w: among the certificates to trust there is none", control.ErrInvalid)
 		}
-		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
-}
-
-func certificates(path string) (*x509.CertPool, error) {
-	if st, err := os.Stat(path); err != nil || st.Size() > maxCA {
-		return nil, fmt.Errorf("%w: certificates %s: %w", control.ErrInvalid, path, errors.Join(err, fmt.Errorf("want a file of at most %d bytes", maxCA)))
-	}
-	text, err := os.ReadFile(path) // #nosec G304 -- the operator's configuration
-	if err != nil {
-		return nil, fmt.Errorf("%w: certificates: %w", control.ErrInvalid, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%w: %s holds no PEM certificate", control.ErrInvalid, path)
-	}
-	return pool, nil
 }

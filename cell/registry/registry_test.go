@@ -133,7 +133,7 @@ func TestRegistryWithPassword(t *testing.T) {
 		"no digest":      {change(func(r *control.PullRequest) { r.Digest = "1" }), control.ErrInvalid},
 		"no image":       {change(func(r *control.PullRequest) { r.Image = "../../x" }), control.ErrInvalid},
 		"TLS":            {change(func(r *control.PullRequest) { r.PlainHTTP = false }), control.ErrUnavailable},
-		"no such CA":     {change(func(r *control.PullRequest) { r.CA = "/no/such/file" }), control.ErrInvalid},
+		"no such CA":     {change(func(r *control.PullRequest) { r.CA = "no certificate" }), control.ErrInvalid},
 	} {
 		err := a.MayPull(t.Context(), tc.r)
 		if !errors.Is(err, tc.want) {

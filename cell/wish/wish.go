@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -37,13 +36,14 @@ const (
 	atOnce   = 4                // wishes under way
 	maxImage = 1024             // bytes of a name
 	maxToken = 4096             // bytes
-	maxCA    = 1 << 20
 )
 
 // Sender sends wishes. It may be used concurrently.
 type Sender struct {
 	Log *slog.Logger
 	Now func() time.Time // nil is the machine's clock
+	// Certificates are shown to publishers that ask for one.
+	Certificates []tls.Certificate
 
 	mu    sync.Mutex
 	until map[key]time.Time // not again before that
@@ -78,7 +78,7 @@ func (s *Sender) Wish(_ context.Context, r control.WishRequest) error {
 	s.all.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		err := send(ctx, r)
+		err := s.send(ctx, r)
 		s.end(k, err == nil)
 		if err != nil {
 			s.Log.Warn("the publisher was not told of an image", "image", r.Image, "error", err.Error())
@@ -133,7 +133,7 @@ func (s *Sender) end(k key, heard bool) {
 
 // send returns nil if the publisher has heard of the image, whatever it thinks
 // of it.
-func send(ctx context.Context, r control.WishRequest) error {
+func (s *Sender) send(ctx context.Context, r control.WishRequest) error {
 	body, err := json.Marshal(struct {
 		Type  string `json:"message_type"`
 		Image string `json:"image"`
@@ -141,14 +141,16 @@ func send(ctx context.Context, r control.WishRequest) error {
 	if err != nil {
 		return err
 	}
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	t := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{Certificates: s.Certificates, MinVersion: tls.VersionTLS12},
+	}
 	defer t.CloseIdleConnections()
 	if r.CA != "" {
-		pool, err := certificates(r.CA)
-		if err != nil {
-			return err
+		t.TLSClientConfig.RootCAs = x509.NewCertPool()
+		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(r.CA)) {
+			return errors.New("among the certificates to trust there is none")
 		}
-		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
 	if err != nil {
@@ -171,21 +173,4 @@ func send(ctx context.Context, r control.WishRequest) error {
 		return fmt.Errorf("HTTP %d", resp.StatusCode)
 	}
 	return nil // also where it refuses: asking again soon would change nothing
-}
-
-func certificates(path string) (*x509.CertPool, error) {
-	f, err := os.Open(path) // #nosec G304 -- the operator's configuration
-	if err != nil {
-		return nil, fmt.Errorf("certificates: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // only read
-	text, err := io.ReadAll(io.LimitReader(f, maxCA))
-	if err != nil {
-		return nil, fmt.Errorf("certificates: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, errors.New(path + " holds no PEM certificate")
-	}
-	return pool, nil
 }

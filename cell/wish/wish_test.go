@@ -1,6 +1,7 @@
 package wish_test
 
 import (
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -52,8 +51,7 @@ func TestWish(t *testing.T) {
 	p := &publisher{status: http.StatusAccepted}
 	server := httptest.NewTLSServer(p)
 	defer server.Close()
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	s := &wish.Sender{Log: slog.New(slog.DiscardHandler)}
 	r := control.WishRequest{URL: server.URL + "/wishes", CA: ca, Token: "secret", Image: "docker.io/library/busybox:1"}
 	must(t, s.Wish(t.Context(), r))
@@ -68,6 +66,24 @@ func TestWish(t *testing.T) {
 	s.Wait()
 	if got := p.heard(); len(got) != 1 {
 		t.Errorf("the publisher was told %q", got)
+	}
+}
+
+// A publisher that lets in only who has a certificate is shown the cell's.
+func TestCertificate(t *testing.T) {
+	p := &publisher{status: http.StatusAccepted}
+	server := httptest.NewUnstartedServer(p)
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.StartTLS()
+	defer server.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	for i, shown := range [][]tls.Certificate{nil, server.TLS.Certificates} {
+		s := &wish.Sender{Log: slog.New(slog.DiscardHandler), Certificates: shown}
+		must(t, s.Wish(t.Context(), control.WishRequest{URL: server.URL, CA: ca, Image: "docker.io/library/busybox:1"}))
+		s.Wait()
+		if got := p.heard(); len(got) != i {
+			t.Errorf("with %d certificates the publisher was told %q", len(shown), got)
+		}
 	}
 }
 

@@ -267,6 +267,8 @@ def gobench(package, pattern, times):
 def group_create():
     print("rootstock-plugin, process start included")
     gobench("./cmd/rootstock-plugin", "Create|Delete", "200x")
+    gobench("./e2e", "Creates", "300x")
+    gobench("./e2e", "Alive", "1x")
 
 
 def group_format():

@@ -189,7 +189,7 @@ func installBPM(t *testing.T) {
 	must(t, os.Symlink(program, "/var/vcap/jobs/bpm/bin/bpm"))
 	must(t, os.MkdirAll("/var/vcap/store", 0o755))
 	t.Cleanup(func() {
-		for _, args := range [][]string{{"rootstock-cell"}, {"rootstock-cell", "-p", "rootstock-holder"}, {"rootstock-stratum0"}} {
+		for _, args := range [][]string{{"rootstock-cell"}, {"rootstock-cell", "-p", "rootstock-holder"}, {"rootstock-stratum0"}, {"rootstock-stratum0", "-p", "rootstock-publish"}, {"rootstock-stratum0", "-p", "rootstock-sync"}} {
 			exec.Command("/var/vcap/jobs/bpm/bin/bpm", append([]string{"stop"}, args...)...).Run()
 		}
 		for _, dir := range mounts(t, "/var/vcap/") {

@@ -183,7 +183,8 @@ func interpolate(t *testing.T, node any) any {
 			"rootstock_master_key":  m{"public_key": master.public, "private_key": master.private},
 			"rootstock_public_key":  master.public, "rootstock_public_keys": []any{master.public},
 			"rootstock_name": "rootfs.example.org", "rootstock_servers": []any{"http://s/cvmfs/@fqrn@"},
-			"rootstock_public": []any{"docker.io/library"}, "rootstock_proxies": "http://p:3128",
+			"rootstock_wishlist": m{"images": []any{m{"source": "docker://docker.io/library/debian:12"}}},
+			"rootstock_public":   []any{"docker.io/library"}, "rootstock_proxies": "http://p:3128",
 			"rootstock_store": "s3://bucket", "rootstock_s3_endpoint": "https://s3.example.org", "rootstock_s3_region": "r",
 			"rootstock_s3_access_key_id": "id", "rootstock_s3_secret_access_key": "secret",
 			"diego_instance_identity_ca.ca": release.certificate, "credhub_tls.ca": release.certificate, "uaa_ssl.ca": release.certificate,
@@ -196,9 +197,13 @@ func interpolate(t *testing.T, node any) any {
 	return node
 }
 
-// Each ops-file applies, alone after the first, and what comes out renders with
+// needs are what an ops-file comes after, besides the first.
+var needs = map[string][]string{"publish-on-demand": {"mutual-tls", "docker-images"}}
+
+// Each ops-file applies, alone after those that it needs, and what comes out renders with
 // properties that the jobs have.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	files := names(t, release+"/operations")
 	readme := read(t, release+"/README.md")
 	for _, f := range files {
@@ -206,7 +211,7 @@ func TestOperations(t *testing.T) {
 		if !strings.Contains(readme, "`"+f+".yml`") {
 			t.Errorf("README.md does not list %s.yml", f)
 		}
-		applied := []string{"add-rootstock"}
+		applied := append([]string{"add-rootstock"}, needs[f]...)
 		if f != applied[0] {
 			applied = append(applied, f)
 		}
@@ -223,7 +228,7 @@ func TestOperations(t *testing.T) {
 				server = renders(t, group["rootstock-stratum0"], nil)
 			}
 			renders(t, cells["rootstock-cell"], server)
-			renders(t, cells["rootstock-garden"], nil)
+			renders(t, cells["rootstock-garden"], server)
 		})
 	}
 }
@@ -254,6 +259,7 @@ func renders(t *testing.T, job m, link *instance) *instance {
 // What the ops-files are for: each has the effect that its comment and the
 // README promise.
 func TestOperationsDo(t *testing.T) {
+	t.Parallel()
 	get := func(files []string, job string, path ...string) any {
 		cells, _ := jobs(t, manifest(t, append([]string{"add-rootstock"}, files...)...), "diego-cell")
 		node := cells[job]["properties"]
@@ -281,6 +287,13 @@ func TestOperationsDo(t *testing.T) {
 	}
 	if got := get([]string{"no-fallback"}, "rootstock-garden", "fallback"); got != false {
 		t.Errorf("fallback %v", got)
+	}
+
+	if got := get([]string{"droplets"}, "rootstock-cell", "droplets", "rate"); got != "8MiB" {
+		t.Errorf("droplets are read at %v", got)
+	}
+	if got := get([]string{"mutual-tls", "docker-images", "publish-on-demand"}, "rootstock-garden", "wishes", "ca"); got != "((rootstock_ca.certificate))" {
+		t.Errorf("publishers are trusted by %v", got)
 	}
 
 	// What the plugin's configuration names is seen where Garden runs in bpm.

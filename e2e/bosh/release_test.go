@@ -163,6 +163,7 @@ func compile(t *testing.T) {
 // Packages compile in the order of their dependencies, with nothing but what is
 // staged, and make static programs that run.
 func TestPackages(t *testing.T) {
+	t.Parallel()
 	compile(t)
 	for _, program := range []string{"rootstock", "rootstock-cell"} {
 		if said := command(t, "/var/vcap/packages/rootstock/bin/"+program, "--help"); !strings.Contains(said, program) {
@@ -177,6 +178,7 @@ func TestPackages(t *testing.T) {
 // Scripts are bash as they are: no template language in them, and nothing that
 // bash -n or shellcheck finds.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	scripts := []string{release + "/stage"}
 	for _, glob := range []string{"/jobs/*/templates/bin/*", "/packages/*/packaging"} {
 		found, err := filepath.Glob(release + glob)
@@ -199,6 +201,7 @@ func TestScripts(t *testing.T) {
 
 // Where there is the real CLI, it makes the release.
 func TestCreateRelease(t *testing.T) {
+	t.Parallel()
 	cli, err := exec.LookPath("bosh")
 	if err != nil {
 		t.Skip("SKIPPED: there is no bosh CLI on PATH: create-release did not run")

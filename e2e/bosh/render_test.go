@@ -1,21 +1,23 @@
 package bosh_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/rootstock-cf/rootstock/cell"
 	"github.com/rootstock-cf/rootstock/cell/config"
+	"github.com/rootstock-cf/rootstock/publisher/wishlist"
 	"github.com/rootstock-cf/rootstock/rootfsprovider"
 )
 
@@ -71,15 +73,10 @@ func (i instance) render(t testing.TB, out string) error {
 	}
 	doc, err := json.Marshal(m{
 		"job": filepath.Join(release, "jobs", i.job), "out": out, "properties": i.properties, "links": links,
-		"spec": m{"id": "5a1a2ffe-0000-4000-8000-000000000000", "name": "cell", "deployment": "cf"},
+		"spec": m{"id": "5a1a2ffe-0000-4000-8000-000000000000", "name": "cell", "az": "z1", "deployment": "cf"},
 	})
 	must(t, err)
-	cmd := exec.CommandContext(t.Context(), "ruby", "testdata/render.rb")
-	cmd.Stdin = bytes.NewReader(doc)
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s", said)
-	}
-	return nil
+	return theRuby(t).render(t, doc)
 }
 
 // withDefaults is what a link shows of an instance.
@@ -142,6 +139,9 @@ func full(t testing.TB) []*instance {
 		"whitelist_days": 30, "store": "s3://bucket/prefix", "compression": "zlib", "port": 8443, "access_log": true,
 		"s3":  m{"endpoint": "https://s3.example.org:9000", "region": "eu-central-1", "access_key_id": "id", "secret_access_key": "se/cr+et"},
 		"tls": mutual(t), "meta": m{"administrator": "Platform"},
+		"publish":    m{"allow": []string{"docker.io/library", "registry.example.org"}, "tokens": []string{"0123456789abcdef", "fedcba9876543210"}, "port": 8444},
+		"sync":       m{"wishlist": m{"images": []any{m{"source": "docker://registry.example.org/a:1"}}}, "interval": "1h30m"},
+		"registries": m{"registry.example.org": m{"username": "u", "password": "p:w", "plain_http": true}, "docker.io": m{"username": "d", "password": "x"}},
 	})
 	c.link = s
 	merge(c.properties, m{
@@ -152,7 +152,8 @@ func full(t testing.TB) []*instance {
 		"proxies": "http://p:3128;DIRECT", "ca": key(t, "release").certificate, "cache": m{"quota": "7GB"}, "tier": "tree", "refresh": "9s",
 		"client": certificate(t, "cell"), "garden": "127.0.0.1:7777", "fleet": m{"port": 8444, "tls": certificate(t, "cell")},
 		"timeout": "3s", "grace": "72h", "scrub": "1MiB", "blacklist": "<rootfs.cf.internal 3", "metrics": m{"port": 9870},
-		"drain": m{"timeout": 3600}, "verbose": true,
+		"drain": m{"timeout": 3600}, "verbose": true, "id": "first", "labels": m{"stage": "canary", "group": "mine"}, "id_mapping": "daemon",
+		"droplets": m{"rate": "1MiB", "after": "90s"},
 	})
 	merge(g.properties, m{
 		"stacks":       m{"cflinuxfs4": "cvmfs://stacks/rootfs/cflinuxfs4:stable"},
@@ -160,7 +161,7 @@ func full(t testing.TB) []*instance {
 		"repositories": m{"stacks": repository}, "image_repositories": []string{repository}, "public": []string{"docker.io/library"},
 		"registries": m{"registry.example.org": m{"plain_http": true}}, "trusted_certs": []string{key(t, "release").certificate, key(t, "release").certificate},
 		"droplets":   m{"certificate": key(t, "release").certificate, "private_key": key(t, "release").private, "ca": key(t, "release").certificate},
-		"buildpacks": m{"handles": "staging-.*", "mounts": m{"/tmp/bp": "cvmfs://stacks/buildpacks/ruby"}}, "wishes": "https://publisher.example.org/wishes", "fallback": false, "pool": 3, "log_level": "debug",
+		"buildpacks": m{"handles": "staging-.*", "mounts": m{"/tmp/bp": "cvmfs://stacks/buildpacks/ruby"}}, "wishes": m{"url": "https://publisher.example.org/wishes", "ca": "x", "token": "y"}, "fallback": false, "pool": 3, "log_level": "debug",
 	})
 	return []*instance{s, c, g}
 }
@@ -168,6 +169,7 @@ func full(t testing.TB) []*instance {
 // Every job renders from as little as there can be, and from everything, to
 // documents that parse and that the programs take.
 func TestRender(t *testing.T) {
+	t.Parallel()
 	for what, jobs := range map[string][]*instance{"minimal": {stratum0(t), cellJob(t), gardenJob()}, "full": full(t)} {
 		for _, job := range jobs {
 			t.Run(what+" "+job.job, func(t *testing.T) {
@@ -203,6 +205,8 @@ func TestRender(t *testing.T) {
 func accepted(t *testing.T, job, what, out string) {
 	t.Helper()
 	switch job {
+	case "rootstock-stratum0":
+		publishes(t, what, out)
 	case "rootstock-cell":
 		// Where the files that it names are here.
 		there := strings.ReplaceAll(read(t, out+"/config/cell.json"), "/var/vcap/jobs/rootstock-cell", out)
@@ -217,6 +221,16 @@ func accepted(t *testing.T, job, what, out string) {
 		if what == "full" && (len(o.Repositories) != 2 || len(o.Repositories[0].Keys) != 2 || o.Quota != 7e9 || o.Metrics != "127.0.0.1:9870") {
 			t.Errorf("%+v", o)
 		}
+		optional := m{"id": o.CellID, "labels": o.Labels, "id_mapping": o.IDMapping, "droplets": o.Droplets}
+		want := map[string]m{"minimal": {
+			"id": "", "labels": map[string]string{"az": "z1", "group": "cell"}, "id_mapping": "auto", "droplets": cell.Droplets{},
+		}, "full": {
+			"id": "first", "labels": map[string]string{"az": "z1", "group": "mine", "stage": "canary"}, "id_mapping": "daemon",
+			"droplets": cell.Droplets{Containers: "/proc/1/root/var/vcap/data/rootstock-garden/store/containers", Rate: 1 << 20, After: 90 * time.Second},
+		}}[what]
+		if diff := cmp.Diff(want, optional); diff != "" {
+			t.Error(diff)
+		}
 		if o.Holder != "/var/vcap/data/rootstock-cell/holder.sock" || o.CellName != "cell/5a1a2ffe-0000-4000-8000-000000000000" || o.Garden == nil {
 			t.Errorf("holder %q, name %q, garden %v", o.Holder, o.CellName, o.Garden)
 		}
@@ -227,18 +241,76 @@ func accepted(t *testing.T, job, what, out string) {
 			t.Errorf("to servers the %s cell shows %+v", what, shows)
 		}
 	case "rootstock-garden":
+		const files = "/var/vcap/jobs/rootstock-garden/config/wishes."
 		for kind, mapped := range map[string]bool{"privileged": false, "unprivileged": true} {
 			c, err := rootfsprovider.ReadConfig(out + "/config/" + kind + ".json")
 			must(t, err)
 			if (len(c.UIDMaps) == 2 && len(c.GIDMaps) == 2) != mapped {
 				t.Errorf("%s: %v %v", kind, c.UIDMaps, c.GIDMaps)
 			}
-			if (c.Wishes != nil) != (what == "full") {
-				t.Errorf("%s: wishes %+v", kind, c.Wishes)
+			wishes := &rootfsprovider.Wishes{URL: "https://publisher.example.org/wishes", CA: files + "ca", Token: files + "token"}
+			if what == "minimal" {
+				wishes = nil
+			}
+			if diff := cmp.Diff(wishes, c.Wishes); diff != "" {
+				t.Errorf("%s: %s", kind, diff)
 			}
 			if (c.Fallback == nil) != (what == "full") || c.Fallback != nil && c.Fallback.Args[0] != kind {
 				t.Errorf("%s: fallback %+v", kind, c.Fallback)
 			}
+		}
+	}
+}
+
+// publishes looks at what the stratum 0 publishes by itself.
+func publishes(t *testing.T, what, out string) {
+	t.Helper()
+	list, err := processes(out + "/config/bpm.yml")
+	must(t, err)
+	args := map[string]string{}
+	for _, p := range list {
+		args[p.Name] = strings.Join(p.Args, " ")
+	}
+	names := slices.Sorted(maps.Keys(args))
+	wanted, err := wishlist.Read(out + "/config/wishlist.yml")
+	if what == "minimal" {
+		if !slices.Equal(names, []string{"rootstock-stratum0"}) || err == nil {
+			t.Errorf("processes %v, and list %v", names, wanted)
+		}
+		return
+	}
+	must(t, err)
+	if !slices.Equal(names, []string{"rootstock-publish", "rootstock-stratum0", "rootstock-sync"}) {
+		t.Errorf("processes %v", names)
+	}
+	for name, want := range map[string][]string{
+		"rootstock-publish": {
+			"--listen 0.0.0.0:8444", "--publish " + repository, "--publish-allow docker.io/library --publish-allow registry.example.org",
+			"--publish-tokens ", "--publish-queue /var/vcap/data/rootstock-stratum0/publish.queue", "--publish-plain-http registry.example.org", "--client-ca ",
+		},
+		"rootstock-sync":     {"--watch --interval 1h30m", "--plain-http registry.example.org", "--store s3://bucket/prefix"},
+		"rootstock-stratum0": {"--listen 0.0.0.0:8443"},
+	} {
+		for _, w := range want {
+			if !strings.Contains(args[name], w) {
+				t.Errorf("%s runs with %s: no %s", name, args[name], w)
+			}
+		}
+	}
+	// Who serves knows no keys.
+	if strings.Contains(args["rootstock-stratum0"], "keys") {
+		t.Error(args["rootstock-stratum0"])
+	}
+	if tokens := read(t, out+"/config/tokens"); tokens != "0123456789abcdef\nfedcba9876543210\n" {
+		t.Errorf("tokens %q", tokens)
+	}
+	var login struct {
+		Auths map[string]struct{ Auth []byte }
+	}
+	must(t, json.Unmarshal([]byte(read(t, out+"/config/docker/config.json")), &login))
+	for host, want := range map[string]string{"registry.example.org": "u:p:w", "https://index.docker.io/v1/": "d:x"} {
+		if got := string(login.Auths[host].Auth); got != want {
+			t.Errorf("of %s: %q", host, got)
 		}
 	}
 }
@@ -267,6 +339,7 @@ func monitored(t *testing.T, job, out string) {
 
 // What is missing or wrong is said when a manifest is rendered, by name.
 func TestRenderMistakes(t *testing.T) {
+	t.Parallel()
 	exclusive := stratum0(t)
 	merge(exclusive.properties, m{"tls": mutual(t)})
 	for name, tc := range map[string]struct {
@@ -302,17 +375,29 @@ func TestRenderMistakes(t *testing.T) {
 		"fleet without an authority": {
 			cellJob(t), func(p m) { p["fleet"] = m{"tls": m{"certificate": "x", "private_key": "y"}} }, "fleet.tls has no ca",
 		},
-		"fleet's port":    {cellJob(t), func(p m) { p["fleet"] = m{"port": 0} }, "fleet.port is not a port"},
-		"no client":       {&instance{job: "rootstock-cell", properties: m{}, link: exclusive}, func(m) {}, "client is empty, and rootstock-stratum0 has tls.client_ca"},
-		"client's http":   {stratum0(t), func(p m) { p["tls"] = m{"client_ca": "x"} }, "tls.client_ca needs tls.certificate"},
-		"wishes":          {gardenJob(), func(p m) { p["wishes"] = "publisher" }, `wishes is "publisher", no http or https URL`},
+		"fleet's port":        {cellJob(t), func(p m) { p["fleet"] = m{"port": 0} }, "fleet.port is not a port"},
+		"no client":           {&instance{job: "rootstock-cell", properties: m{}, link: exclusive}, func(m) {}, "client is empty, and rootstock-stratum0 has tls.client_ca"},
+		"client's http":       {stratum0(t), func(p m) { p["tls"] = m{"client_ca": "x"} }, "tls.client_ca needs tls.certificate"},
+		"wishes":              {gardenJob(), func(p m) { p["wishes"] = m{"url": "publisher"} }, `wishes.url is "publisher", no http or https URL`},
+		"publish without tls": {stratum0(t), func(p m) { p["publish"] = m{"allow": []any{"docker.io"}} }, "publish.allow needs tls.certificate"},
+		"publish for everybody": {stratum0(t), func(p m) {
+			merge(p, m{"publish": m{"allow": []any{"docker.io"}}, "tls": m{"certificate": "x", "private_key": "y"}})
+		}, "publish.allow needs publish.tokens or tls.client_ca"},
+		"port twice":      {stratum0(t), func(p m) { merge(p, m{"publish": m{"allow": []any{"docker.io"}, "port": 8000}, "tls": mutual(t)}) }, "publish.port is that of port"},
+		"token":           {stratum0(t), func(p m) { p["publish"] = m{"tokens": []any{"short"}} }, "publish.tokens has one that is no word of at least 16 bytes"},
+		"wishlist":        {stratum0(t), func(p m) { p["sync"] = m{"wishlist": m{"image": []any{}}} }, "sync.wishlist has image, which is not known"},
+		"interval":        {stratum0(t), func(p m) { p["sync"] = m{"interval": "daily"} }, "sync.interval is not a time such as 10m"},
+		"registry":        {stratum0(t), func(p m) { p["registries"] = m{"r": m{"user": "u"}} }, "registries.r has user, which is not known"},
+		"half of a login": {stratum0(t), func(p m) { p["registries"] = m{"r": m{"username": "u"}} }, "registries.r needs both username and password"},
+		"label":           {cellJob(t), func(p m) { p["labels"] = m{"zone": "z 1"} }, `labels.zone is "z 1": use letters`},
+		"id mapping":      {cellJob(t), func(p m) { p["id_mapping"] = "host" }, `id_mapping is "host", not one of`},
 		"drain":           {cellJob(t), func(p m) { p["drain"] = m{"timeout": "10m"} }, "drain.timeout is not a number of seconds"},
 		"half of droplet": {gardenJob(), func(p m) { p["droplets"] = m{"certificate": "x"} }, "droplets needs both certificate and private_key"},
 		"stack":           {gardenJob(), func(p m) { p["stacks"] = m{"s": "/var/x.tar"} }, `stacks.s is "/var/x.tar", not a URI such as cvmfs://`},
 		"log level":       {gardenJob(), func(p m) { p["log_level"] = "all" }, `log_level is "all"`},
 	} {
 		tc.change(tc.job.properties)
-		if err := tc.job.render(t, t.TempDir()); err == nil || !strings.Contains(err.Error(), tc.want) || strings.Count(err.Error(), "\n") != 1 {
+		if err := tc.job.render(t, t.TempDir()); err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -324,11 +409,15 @@ var property = regexp.MustCompile(`\bp\('([a-z0-9_.]+)'`)
 // need no value a default, and no property, template or link is there for
 // nothing.
 func TestSpecs(t *testing.T) {
+	t.Parallel()
 	types := []string{"string", "integer", "boolean", "array", "hash", "certificate", "rsa"}
 	for _, job := range names(t, release+"/jobs") {
 		s := jobSpecOf(t, job)
 		dir := filepath.Join(release, "jobs", job)
 		used := map[string]bool{}
+		for _, match := range property.FindAllStringSubmatch(read(t, dir+"/monit"), -1) {
+			used[match[1]] = true
+		}
 		for source, to := range s.Templates {
 			text := read(t, filepath.Join(dir, "templates", source))
 			if strings.Contains(text, "<%") != strings.HasSuffix(source, ".erb") || strings.HasPrefix(to, "bin/") && strings.HasSuffix(source, ".erb") {

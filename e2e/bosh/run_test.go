@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,14 +36,17 @@ case "$*" in *" create "*) echo '{"ociVersion":"1.0.2","root":{"path":"/var/vcap
 // mounts it by the link, containers through the rendered plugin's
 // configurations, a daemon and a holder that die, a drain, a stop.
 func TestDeployment(t *testing.T) {
+	t.Parallel()
 	compile(t)
 	installBPM(t)
 	// Where with-devices goes with cgroup v2.
 	t.Cleanup(func() { os.Remove("/sys/fs/cgroup/rootstock-cell") })
 	cellJob, gardenJob := cellJob(t), gardenJob()
 	// Nothing is fetched before a container asks: reads have to find it missing.
-	merge(cellJob.properties, m{"refresh": "1s", "fill": "0"})
-	merge(gardenJob.properties, m{"stacks": m{"hello": "cvmfs://" + repository + "/rootfs/hello"}})
+	merge(cellJob.properties, m{"refresh": "1s", "fill": "0", "droplets": m{"rate": "1GiB", "after": "100ms"}})
+	merge(cellJob.link.properties, listedOnly())
+	gardenJob.link = cellJob.link
+	merge(gardenJob.properties, m{"stacks": m{"hello": "cvmfs://" + repository + "/rootfs/hello", "listed": "cvmfs://" + repository + "/rootfs/listed@1"}})
 
 	// The server, and something to serve.
 	deploy(t, cellJob.link)
@@ -52,6 +56,9 @@ func TestDeployment(t *testing.T) {
 	deploy(t, cellJob)
 	if _, err := os.Stat(shown + "/rootfs/hello/1/inside"); err != nil {
 		t.Fatalf("outside bpm's container: %v\n%s", err, logs("rootstock-cell"))
+	}
+	if said := logs("rootstock-cell"); strings.Contains(said, "read in small steps") {
+		t.Errorf("the kernel was not told to read ahead:\n%s", said)
 	}
 	s := status(t)
 	t.Logf("the cell's tier is %s: %s", s.Tier, s.TierReason)
@@ -64,9 +71,12 @@ func TestDeployment(t *testing.T) {
 	write(t, "/var/vcap/packages/garden-idmapper/bin/maximus", "#!/bin/sh\necho 4294967294\n", 0o755)
 	deploy(t, gardenJob)
 	fallbackIsReady(t)
+	stacks(t, "hello.tar", "listed.tar")
 	privileged := create(t, "privileged", "cvmfs://"+repository+"/rootfs/hello@1")
 	privileged.run(t)
 	create(t, "unprivileged", "/var/vcap/data/rootfses/hello.tar").run(t)
+	synced(t)
+	droplet(t)
 	if spec := create(t, "unprivileged", "docker:///library/busybox"); spec.root != "/var/vcap/data/grootfs/rootfs" {
 		t.Errorf("an image that is not published got %s", spec.root)
 	}
@@ -87,7 +97,7 @@ func TestDeployment(t *testing.T) {
 	if left := mounts(t, "/var/vcap/data/rootstock-"); len(left) != 1 || left[0] != "/var/vcap/data/rootstock-mounts" {
 		t.Errorf("mounted after the stop: %v", left)
 	}
-	restart(t, cellJob)
+	restart(t, cellJob, gardenJob)
 }
 
 // publish publishes a root file system with the job's own command.
@@ -166,6 +176,21 @@ func fallbackIsReady(t *testing.T) {
 	}
 	if strings.Join(calls, "\n") != strings.Join(want, "\n") {
 		t.Errorf("grootfs was called with\n%s\nwant\n%s", strings.Join(calls, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// stacks looks that these are all the stacks that rep finds in its default
+// extra_root_fs_dir: a tar each, with the entry that rep looks for.
+func stacks(t *testing.T, want ...string) {
+	t.Helper()
+	const dir = "/var/vcap/data/rootfses/"
+	if got := names(t, dir); !slices.Equal(got, want) {
+		t.Errorf("rep finds %v, want %v", got, want)
+	}
+	for _, name := range want {
+		if said := command(t, "tar", "-tf", dir+name); !strings.Contains(said, "./etc/stack-version\n") {
+			t.Errorf("%s holds %q", name, said)
+		}
 	}
 }
 
@@ -274,8 +299,8 @@ func drains(t *testing.T) {
 	}
 
 	// rep goes in time; containers, of which there are two, do not.
-	write(t, "/var/vcap/jobs/rootstock-cell/config/job.yml", "drain_timeout: 4\n", 0o640)
-	rep := start("1.5")
+	write(t, "/var/vcap/jobs/rootstock-cell/config/job.yml", "drain_timeout: 3\n", 0o640)
+	rep := start("0.5")
 	ended := make(chan error, 1)
 	go func() { ended <- rep.Wait() }()
 	drain()
@@ -302,7 +327,7 @@ func drains(t *testing.T) {
 
 // restart starts what was stopped, once more without its directories, as after
 // the VM was made anew, and with the daemon not there drains it.
-func restart(t *testing.T, job *instance) {
+func restart(t *testing.T, job, garden *instance) {
 	t.Helper()
 	if said := script(t, "rootstock-cell", "drain", drainLimit); said != "0\n" {
 		t.Errorf("drain of a daemon that does not run said %q", said)
@@ -314,6 +339,8 @@ func restart(t *testing.T, job *instance) {
 	again := key(t, "release again")
 	merge(job.link.properties, m{"release_key": m{"certificate": again.certificate, "private_key": again.private}})
 	// From here on only who has a certificate is let in, and the cell says what it runs.
+	registry, publishes := team(t)
+	merge(job.link.properties, publishes)
 	merge(job.link.properties, m{"tls": mutual(t)})
 	fleet := certificate(t, "fleet")
 	merge(job.properties, m{"ca": fleet["ca"], "client": certificate(t, "cell"), "fleet": m{"tls": fleet}})
@@ -341,6 +368,7 @@ func restart(t *testing.T, job *instance) {
 			t.Errorf("%s says %q, %v: %s", url, out, err, errs)
 		}
 	}
+	onDemand(t, garden, registry)
 	monit(t, "rootstock-cell", "stop", "rootstock-cell", "rootstock-holder")
 	if left := mounts(t, "/var/vcap/data/rootstock-"); len(left) != 1 {
 		t.Errorf("mounted after the daemon stopped, then the holder: %v", left)

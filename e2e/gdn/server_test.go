@@ -38,21 +38,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// debian is a root file system, made once per checkout.
-func debian(t *testing.T) string {
-	t.Helper()
-	dir, err := filepath.Abs("../../.cache/e2e")
-	must(t, err)
-	tar := filepath.Join(dir, "gdn.tar")
-	if _, err := os.Stat(tar); err == nil {
-		return tar
-	}
-	must(t, os.MkdirAll(dir, 0o755))
-	rig.Run(t, "mmdebstrap", "--quiet", "--format=tar", "--variant=minbase", "--include=libcap2-bin", "stable", tar+".new")
-	must(t, os.Rename(tar+".new", tar))
-	return tar
-}
-
 // site is a repository with a Debian root file system, as a tree and as an
 // image.
 type site struct{ dir, store, keys string }
@@ -80,7 +65,7 @@ func newSite(t *testing.T, dir string) *site {
 	must(t, err)
 	must(t, keys.Write(s.keys, master))
 	s.rootstock(t, "init", "--name", repository)
-	tar := debian(t)
+	tar := rig.Debian(t)
 	s.rootstock(t, "publish", "rootfs", "debian", "12", tar)
 	s.rootstock(t, "channel", "set", "rootfs/debian", "stable", "12")
 	layer, err := tarball.LayerFromFile(tar)

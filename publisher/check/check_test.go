@@ -50,9 +50,14 @@ func run(t testing.TB, o check.Options) ([]check.Finding, *check.Report) {
 	var all []check.Finding
 	o.Found = func(f check.Finding) { all = append(all, f) }
 	o.TempDir = t.TempDir()
+	var p check.Progress
+	o.Progress = &p
 	r, err := check.Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.Objects > 0 && p.Asked.Load() == 0 || p.Answered.Load() != p.Asked.Load() {
+		t.Errorf("dealt with %d of %d", p.Answered.Load(), p.Asked.Load())
 	}
 	return all, r
 }

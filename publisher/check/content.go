@@ -25,6 +25,7 @@ func (c *checker) objects(ctx context.Context) error {
 	if err := c.wants.finish(); err != nil {
 		return err
 	}
+	c.progress.Asked.Store(c.wants.n)
 	jobs := make(chan []claim, 4*c.o.Workers)
 	var wg sync.WaitGroup
 	for range c.o.Workers {
@@ -57,6 +58,7 @@ func (c *checker) group(ctx context.Context, jobs chan<- []claim) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		c.progress.Answered.Add(1)
 		if !bytes.Equal(rec[:objectBytes], key) {
 			if len(claims) > 0 {
 				jobs <- claims

@@ -70,6 +70,9 @@ func (f Finding) String() string {
 // Progress counts what has been done so far. It may be read at any time.
 type Progress struct {
 	Catalogs, Trees, Objects, Bytes atomic.Int64
+	// Asked is how often catalogs and trees ask for an object, 0 until all of
+	// them have been read; Answered how many of these have been dealt with.
+	Asked, Answered atomic.Int64
 }
 
 // maxFindings is how many findings are handed out. A catalog full of nonsense

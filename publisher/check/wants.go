@@ -61,6 +61,7 @@ type wants struct {
 	paths  *os.File
 	out    *bufio.Writer
 	at     uint64
+	n      int64
 	err    error
 }
 
@@ -93,6 +94,7 @@ func (w *wants) add(x *want, path string) error {
 		return err
 	}
 	w.at += uint64(len(head) + len(path))
+	w.n++
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/manifest"
@@ -55,6 +56,17 @@ type Store interface {
 	store.Deleter
 }
 
+// Progress counts what has been done so far. It may be read at any time.
+type Progress struct {
+	Catalogs atomic.Int64 // marked
+	// Swept is how many of the store's [Prefixes] have been gone through;
+	// Deleted and Bytes what of it was deleted, or would be.
+	Swept, Deleted, Bytes atomic.Int64
+}
+
+// Prefixes is into how many parts a store's objects are divided by name.
+const Prefixes = 256
+
 // Options say what stays.
 type Options struct {
 	Store store.Store
@@ -74,6 +86,8 @@ type Options struct {
 	// Leases are what containers run; nil if nobody says, which needs a
 	// Grace of at least [MinBlindGrace], longer than any container lives.
 	Leases *Leases
+	// Progress is counted up meanwhile; may be nil.
+	Progress *Progress
 	// DryRun deletes and writes nothing.
 	DryRun bool
 	// DeletionLog gets the name of each object before it is deleted, one per
@@ -121,6 +135,9 @@ func Collect(ctx context.Context, o Options) (*Result, error) {
 func (o *Options) check() (Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Progress == nil {
+		o.Progress = &Progress{}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -38,9 +38,14 @@ func options(s *testsite.Site) gc.Options {
 func collect(t testing.TB, o gc.Options) *gc.Result {
 	t.Helper()
 	o.TempDir = t.TempDir()
+	var p gc.Progress
+	o.Progress = &p
 	r, err := gc.Collect(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p.Swept.Load() != gc.Prefixes || p.Catalogs.Load() != int64(r.Catalogs) || p.Deleted.Load() != r.Deleted || p.Bytes.Load() != r.Bytes {
+		t.Errorf("%d parts swept, %d catalogs, %d deleted, %d bytes: %+v", p.Swept.Load(), p.Catalogs.Load(), p.Deleted.Load(), p.Bytes.Load(), r)
 	}
 	return r
 }

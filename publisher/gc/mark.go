@@ -185,6 +185,7 @@ func (c *collector) walk(ctx context.Context, h object.Hash, size int64, whole b
 		return fmt.Errorf("catalog %s: %w; rootstock check says what is wrong", object.Path(h, object.Catalog), err)
 	}
 	c.r.Catalogs++
+	c.o.Progress.Catalogs.Add(1)
 	complete := true
 	for _, n := range nested {
 		if n.Hash.IsZero() {

@@ -35,7 +35,7 @@ func (c *collector) sweep(ctx context.Context) error {
 	defer stop()
 	marked := &cursor{next: next}
 	log := c.deletionLog()
-	for i := range 256 {
+	for i := range Prefixes {
 		list, err := c.list(ctx, fmt.Sprintf("data/%02x/", i))
 		if err != nil {
 			return err
@@ -57,6 +57,7 @@ func (c *collector) sweep(ctx context.Context) error {
 		if err := c.delete(ctx, doomed, log); err != nil {
 			return err
 		}
+		c.o.Progress.Swept.Add(1)
 	}
 	return log.close(c.o.Now())
 }
@@ -87,6 +88,8 @@ func (c *collector) delete(ctx context.Context, doomed []found, log *deletionLog
 	for _, f := range doomed {
 		c.r.Deleted++
 		c.r.Bytes += f.size
+		c.o.Progress.Deleted.Add(1)
+		c.o.Progress.Bytes.Add(f.size)
 		if err := log.name(object.Path(f.hash, f.typ)); err != nil {
 			return err
 		}

@@ -35,9 +35,16 @@ var (
 // Marker is the name of the file every nested catalog must hold.
 const Marker = ".cvmfscatalog"
 
+// Store is what a transaction needs of a store.Store.
+type Store interface {
+	store.Getter
+	// Put stores data under name. It must not keep data.
+	Put(ctx context.Context, name string, data []byte) error
+}
+
 // Options say how a transaction writes.
 type Options struct {
-	Store     store.Store
+	Store     Store
 	Algorithm object.Algorithm
 	// Compression of the empty object the markers name. It must be stored.
 	Compression object.Compression
@@ -60,7 +67,7 @@ type Root struct {
 // Tx is a transaction. It is for one goroutine; Close discards whatever
 // Commit has not sealed.
 type Tx struct {
-	store     store.Store
+	store     Store
 	algorithm object.Algorithm
 	marker    catalog.Entry
 	dir       string

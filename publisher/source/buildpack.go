@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -50,7 +51,7 @@ func OpenBuildpack(ctx context.Context, file string, o Options) (_ *Source, err 
 	if z.archive, err = zipfile.Open(f, z.was.Size(), zipfile.Limits{MaxBytes: o.MaxBytes, MaxRatio: o.MaxRatio}); err != nil {
 		return nil, fmt.Errorf("buildpack %s: %w", file, err)
 	}
-	s := &Source{Kind: KindBuildpack, closers: []func() error{f.Close}}
+	s := &Source{Kind: KindBuildpack, Spelled: filepath.Base(file), closers: []func() error{f.Close}}
 	if s.Name, s.Version, err = z.calledItself(); err != nil {
 		return nil, fmt.Errorf("buildpack %s: %w", file, err)
 	}
@@ -58,7 +59,7 @@ func OpenBuildpack(ctx context.Context, file string, o Options) (_ *Source, err 
 		return nil, fmt.Errorf("buildpack %s: %w", file, err)
 	}
 	s.Notes = z.notes()
-	s.Layers = []Layer{&made{what: "buildpack " + file, write: z.write, learned: func(got) error { return z.same() }}}
+	s.Layers = []Layer{&made{what: "buildpack " + file, size: z.tarred(), write: z.write, learned: func(got) error { return z.same() }}}
 	return s, nil
 }
 
@@ -79,6 +80,16 @@ func (z *zipped) same() error {
 		return fmt.Errorf("%w: it changed while it was being read", ErrDigest)
 	}
 	return nil
+}
+
+// tarred is about how long the tar of the files is.
+func (z *zipped) tarred() int64 {
+	const each = 3 * blockSize // header, times, padding
+	n := int64(0)
+	for i := range z.archive.Files {
+		n += z.archive.Files[i].Size + each
+	}
+	return n
 }
 
 func (z *zipped) digest(ctx context.Context) (string, error) {

@@ -12,7 +12,7 @@ import (
 
 // run decodes all of from into s and proves it.
 func (r *reading) run(ctx context.Context, from io.Reader, s *stream) (got, error) {
-	in := &tally{in: from, hash: sha256.New(), limit: r.want.size}
+	in := &tally{in: r.progress.of(from), hash: sha256.New(), limit: r.want.size}
 	buffered := bufio.NewReaderSize(in, bufBytes)
 	dec, form, err := decompress(buffered, r.want.allowXZ)
 	if err != nil {

@@ -35,9 +35,10 @@ func OpenDir(ctx context.Context, dir string, o Options) (*Source, error) {
 	case !st.IsDir():
 		return nil, fmt.Errorf("%w: %s is not a directory", ErrUnsupported, dir)
 	}
-	s := &Source{Kind: KindDir}
+	s := &Source{Kind: KindDir, Spelled: filepath.Base(abs)}
 	s.Layers = []Layer{&made{
 		what:    "directory " + dir,
+		size:    -1,
 		write:   func(ctx context.Context, t *tar.Writer) error { return readDir(ctx, t, abs, o.withDefaults().MaxBytes) },
 		learned: func(g got) error { s.Digest = g.digest; return nil },
 	}}

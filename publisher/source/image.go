@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -49,7 +50,7 @@ func OpenImage(ctx context.Context, spec string, o Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("platform %q: %w; it is written os/arch[/variant]", o.Platform, err)
 	}
-	s := &Source{Kind: KindImage}
+	s := &Source{Kind: KindImage, Spelled: spelled(spec)}
 	r := resolver{platform: *platform, options: o, source: s}
 	c, err := r.open(ctx, spec)
 	if err == nil && c != nil {
@@ -59,6 +60,19 @@ func OpenImage(ctx context.Context, spec string, o Options) (*Source, error) {
 		return nil, errors.Join(fmt.Errorf("image %s: %w", spec, err), s.Close())
 	}
 	return s, nil
+}
+
+// spelled is spec without directories of this machine.
+func spelled(spec string) string {
+	transport, rest, found := strings.Cut(spec, ":")
+	if !found || transport == "docker" {
+		return spec
+	}
+	dir, ref, tagged := strings.Cut(rest, ":")
+	if spec = transport + ":" + filepath.Base(dir); tagged {
+		spec += ":" + ref
+	}
+	return spec
 }
 
 // IsImage reports whether spec is written as an image is, and not as a file.

@@ -19,8 +19,11 @@ type made struct {
 	// reading has ended well, and may still refuse it.
 	learned func(got) error
 
-	mu     sync.Mutex // guards diffID
-	diffID string
+	size int64 // about how long the tar is, in bytes; -1 if unknown
+
+	mu       sync.Mutex // guards what follows
+	diffID   string
+	progress *Progress // of readings; may be nil
 }
 
 // DiffID implements [Layer].
@@ -37,7 +40,10 @@ func (m *made) String() string { return m.what }
 func (m *made) Open(ctx context.Context) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
-	s := &making{Reader: bufio.NewReaderSize(r, bufBytes), pipe: r, cancel: cancel, done: make(chan struct{})}
+	m.mu.Lock()
+	in := m.progress.of(r)
+	m.mu.Unlock()
+	s := &making{Reader: bufio.NewReaderSize(in, bufBytes), pipe: r, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		w.CloseWithError(m.run(ctx, w)) //nolint:errcheck // never fails

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ func OpenRootfs(ctx context.Context, path string, o Options) (*Source, error) {
 		return nil, err
 	}
 	f := fileBlob{path: path, size: -1}
-	s := &Source{Kind: KindRootfs}
+	s := &Source{Kind: KindRootfs, Spelled: filepath.Base(path)}
 	l := &layer{what: "rootfs " + path, reading: newReading(f, o, &budget{max: o.MaxBytes})}
 	l.want.size, l.want.allowXZ = -1, true
 	l.learned = func(g got) { s.Digest = g.digest }
@@ -115,6 +116,7 @@ type layer struct {
 
 	mu      sync.Mutex // guards want's fields once the layer is in use
 	learned func(got)  // called once, when the first reading has ended well
+	opened  bool       // since readings are counted
 	began   func() time.Time
 	begin   time.Time // of the reading
 
@@ -137,6 +139,10 @@ func (l *layer) String() string { return l.what }
 // Open implements [Layer].
 func (l *layer) Open(ctx context.Context) (io.ReadCloser, error) {
 	l.mu.Lock()
+	if l.opened && l.progress != nil {
+		l.progress.expect(l.size()) // once more
+	}
+	l.opened = l.progress != nil
 	r := l.reading
 	if l.began != nil {
 		l.begin = l.began()

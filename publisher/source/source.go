@@ -67,6 +67,9 @@ type Layer interface {
 // Source is something to publish. Close it when its layers are done with.
 type Source struct {
 	Kind string // one of the above
+	// Spelled is how the source is named to others than who opened it: an
+	// image as it was spelled, of a file or directory the last component.
+	Spelled string
 	// Digest is sha256:<hex>. Of an image it is the manifest's (the config's
 	// for a docker-archive, which has no manifest). Of a rootfs or buildpack
 	// it is the file's as given, of a directory that of the tar it is read

@@ -66,6 +66,7 @@ type reading struct {
 	budget   *budget
 	maxRatio int64
 	counted  *atomic.Int64 // bytes of this layer that budget knows of
+	progress *Progress     // of readings; may be nil
 }
 
 // open begins the pass. onEOF, if not nil, may still refuse what was read.

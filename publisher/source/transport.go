@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,10 +21,17 @@ import (
 // to plain HTTP for private addresses by itself, and a registry may redirect
 // anywhere: nothing is ever sent without TLS to a host the operator did not
 // list.
+//
+// A host that says when to come again (429 or 503 with Retry-After) is sent
+// nothing until then, in this or any other request, for as long as patience at
+// the most.
 type guard struct {
 	inner    http.RoundTripper
 	plain    []string
 	patience time.Duration
+
+	mu    sync.Mutex
+	again map[string]time.Time // by host
 }
 
 func newTransport(o Options) http.RoundTripper {
@@ -37,7 +45,7 @@ func newTransport(o Options) http.RoundTripper {
 		ResponseHeaderTimeout: o.StallTimeout,
 		DisableCompression:    true, // digests are of the bytes as stored
 	}
-	return &guard{t, o.PlainHTTP, o.StallTimeout}
+	return &guard{inner: t, plain: o.PlainHTTP, patience: o.StallTimeout, again: map[string]time.Time{}}
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -45,9 +53,16 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !slices.Contains(g.plain, r.URL.Host) {
 		return nil, &plainHTTPError{r.URL.Host}
 	}
+	if err := g.wait(r.Context(), r.URL.Host); err != nil {
+		return nil, err
+	}
 	resp, err := g.inner.RoundTrip(r)
-	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
-		g.pause(r.Context(), resp.Header.Get("Retry-After"))
+	if err == nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
+		if d := min(retryAfter(resp.Header), g.patience); d > 0 {
+			g.mu.Lock()
+			g.again[r.URL.Host] = time.Now().Add(d)
+			g.mu.Unlock()
+		}
 	}
 	if err == nil && isSmall(r.URL.Path) {
 		resp.Body = struct {
@@ -64,17 +79,41 @@ func isSmall(path string) bool {
 	return strings.Contains(path, "/manifests/") || strings.HasSuffix(path, "/tags/list") || strings.HasSuffix(path, "/_catalog")
 }
 
-// pause waits as long as a registry that has enough asks for, in seconds and
-// within reason; the usual wait between retries comes on top.
-func (g *guard) pause(ctx context.Context, after string) {
-	seconds, err := strconv.Atoi(after)
-	if err != nil || seconds <= 0 {
-		return
+// wait waits until a host may be asked again. The usual wait between retries
+// goes on at the same time.
+func (g *guard) wait(ctx context.Context, host string) error {
+	g.mu.Lock()
+	d := time.Until(g.again[host])
+	g.mu.Unlock()
+	if d <= 0 {
+		return nil
 	}
+	t := time.NewTimer(d)
+	defer t.Stop()
 	select {
-	case <-time.After(min(time.Duration(seconds)*time.Second, g.patience)):
+	case <-t.C:
+		return nil
 	case <-ctx.Done():
+		return ctx.Err()
 	}
+}
+
+// retryAfter is for how long a host wants not to be asked, in seconds or until
+// a date of its own clock (RFC 9110 10.2.3); 0 if it does not say.
+func retryAfter(h http.Header) time.Duration {
+	text := h.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second // #nosec G115 -- 31 bits
+	}
+	until, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return until.Sub(now)
 }
 
 type plainHTTPError struct{ host string }

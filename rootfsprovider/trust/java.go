@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
-	"unicode/utf16"
 )
 
 const (
@@ -22,31 +21,34 @@ const (
 )
 
 // installJava adds the certificates to the keystore that Debian's
-// ca-certificates-java keeps, if the tree has it in the form it is kept in:
-// JKS, sealed with the usual password. Any other is left as it is, for it has
-// its own owner, and so is a tree without.
-func (s Set) installJava(t *tree) error {
+// ca-certificates-java keeps, JKS or, as every Java since 9 makes them, PKCS12,
+// sealed with the usual password or not at all. Any other is left as it is, for
+// it has its own owner: left says so. A tree may be without.
+func (s Set) installJava(t *tree) (left string, err error) {
 	name, err := t.resolve(javaStore)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	have, err := t.read(name, maxJava)
 	if err != nil {
-		return err
+		return "", err
 	}
-	text, ok := s.addJava(have)
+	text, ok := s.addJKS(have)
 	if !ok {
-		return nil
+		text, ok = s.addPKCS12(have)
 	}
-	return t.write(name, text)
+	if !ok {
+		return javaStore + " is neither JKS nor PKCS12 with the usual password", nil
+	}
+	return "", t.write(name, text)
 }
 
-// addJava returns the keystore with the certificates in it. ok is false if it
-// is none that can be added to.
-func (s Set) addJava(store []byte) (text []byte, ok bool) {
+// addJKS returns the keystore with the certificates in it. ok is false if it
+// is none of this kind that can be added to.
+func (s Set) addJKS(store []byte) (text []byte, ok bool) {
 	end := len(store) - sha1.Size
 	if end < javaHeader || binary.BigEndian.Uint32(store) != javaMagic || binary.BigEndian.Uint32(store[4:]) != javaVersion {
 		return nil, false
@@ -75,10 +77,8 @@ func (s Set) addJava(store []byte) (text []byte, ok bool) {
 
 // sealJava is what stands at the end of a JKS.
 func sealJava(text []byte) []byte {
-	h := sha1.New() // #nosec G401 -- likewise
-	for _, u := range utf16.Encode([]rune(javaPassword)) {
-		h.Write([]byte{byte(u >> 8), byte(u)}) //nolint:errcheck // a hash takes everything
-	}
+	h := sha1.New()                     // #nosec G401 -- likewise
+	h.Write(bmpOf(javaPassword))        //nolint:errcheck // a hash takes everything
 	h.Write([]byte("Mighty Aphrodite")) //nolint:errcheck // likewise
 	h.Write(text)                       //nolint:errcheck // likewise
 	return h.Sum(nil)

@@ -83,10 +83,12 @@ func TestJavaKeystore(t *testing.T) {
 	a, b := authority(t, named("A")), authority(t, named("B"))
 	set, err := trust.Parse(append(slices.Clone(a), b...))
 	must(t, err)
-	must(t, set.Install(root))
+	_, err = set.Install(root)
+	must(t, err)
 	once, err := os.ReadFile(store)
 	must(t, err)
-	must(t, set.Install(root))
+	_, err = set.Install(root)
+	must(t, err)
 	if twice, err := os.ReadFile(store); err != nil || !bytes.Equal(once, twice) {
 		t.Errorf("a second time changes the keystore, %v", err)
 	}
@@ -115,23 +117,72 @@ func TestJavaKeystore(t *testing.T) {
 	}
 }
 
-// What is no JKS, or sealed with another password, or damaged, is nobody's to
-// change, and no reason to fail.
+// testdata/*.p12 were made by Java 17's keytool: as it does by itself, as Java 8
+// to 15 did, and without a password. openssl, and a Java where there is one, have
+// to see the certificates that were there and those that were added.
+func TestPKCS12Keystore(t *testing.T) {
+	for name, options := range map[string][]string{"cacerts.p12": nil, "legacy.p12": {"-legacy"}, "open.p12": nil} {
+		t.Run(name, func(t *testing.T) {
+			root, store := withKeystore(t, "testdata/"+name)
+			a, b := authority(t, named("A")), authority(t, named("B"))
+			for _, text := range [][]byte{a, b, append(slices.Clone(a), b...)} { // the last are there already
+				set, err := trust.Parse(text)
+				must(t, err)
+				left, err := set.Install(root)
+				must(t, err)
+				if left != "" {
+					t.Errorf("left: %s", left)
+				}
+			}
+			said, err := exec.Command("openssl", append([]string{"pkcs12", "-in", store, "-passin", "pass:changeit", "-nokeys"}, options...)...).Output()
+			must(t, err)
+			set, err := trust.Parse(said)
+			must(t, err)
+			for _, text := range [][]byte{a, b} {
+				if !bytes.Contains(said, bytes.TrimSpace(text)) {
+					t.Errorf("openssl finds\n%s\nand not\n%s", said, text)
+				}
+			}
+			if n := bytes.Count(said, []byte("BEGIN CERTIFICATE")); n != 3 || bytes.Count(said, []byte("friendlyName: rootstock-")) != 2 {
+				t.Errorf("%d certificates, want 3: %v\n%s", n, set, said)
+			}
+			if keytool, err := exec.LookPath("keytool"); err == nil {
+				out, err := exec.Command(keytool, "-list", "-storepass", "changeit", "-keystore", store).CombinedOutput()
+				if err != nil || strings.Count(string(out), "trustedCertEntry") != 3 {
+					t.Errorf("keytool: %v\n%s", err, out)
+				}
+			}
+		})
+	}
+}
+
+// What is neither, or sealed with another password, or damaged, is nobody's to
+// change, and no reason to fail; but it is said.
 func TestOtherKeystores(t *testing.T) {
 	jks, err := os.ReadFile("testdata/cacerts.jks")
 	must(t, err)
-	damaged := slices.Clone(jks)
-	damaged[len(damaged)/2] ^= 1
+	p12, err := os.ReadFile("testdata/cacerts.p12")
+	must(t, err)
+	other, err := os.ReadFile("testdata/other.p12")
+	must(t, err)
+	changed := func(text []byte, at int) []byte {
+		text = slices.Clone(text)
+		text[at] ^= 1
+		return text
+	}
 	for name, text := range map[string][]byte{
-		"PKCS12": {0x30, 0x82, 0x01, 0x00}, "empty": {}, "header": jks[:12], "damaged": damaged, "cut": jks[:len(jks)-1],
-		"version 1": append([]byte{0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 1}, jks[8:]...),
+		"neither": {0x30, 0x82, 0x01, 0x00}, "empty": {}, "header": jks[:12], "damaged": changed(jks, len(jks)/2), "cut": jks[:len(jks)-1],
+		"version 1":        append([]byte{0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 1}, jks[8:]...),
+		"another password": other, "PKCS12, damaged": changed(p12, len(p12)/2), "PKCS12, another seal": changed(p12, len(p12)-30),
+		"PKCS12, cut": p12[:len(p12)-1], "PKCS12 and more": append(slices.Clone(p12), 0),
 	} {
 		root, store := withKeystore(t, "testdata/cacerts.jks")
 		must(t, os.WriteFile(store, text, 0o644))
 		set, err := trust.Parse(authority(t, named("A")))
 		must(t, err)
-		if err := set.Install(root); err != nil {
-			t.Errorf("%s: %v", name, err)
+		left, err := set.Install(root)
+		if err != nil || !strings.Contains(left, "/etc/ssl/certs/java/cacerts is neither") {
+			t.Errorf("%s: left %q, %v", name, left, err)
 		}
 		if got, err := os.ReadFile(store); err != nil || !bytes.Equal(got, text) {
 			t.Errorf("%s has changed, %v", name, err)

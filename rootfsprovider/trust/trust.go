@@ -74,29 +74,30 @@ func Parse(text []byte) (Set, error) {
 }
 
 // Install adds the certificates to the tree mounted at root: to the bundle, as
-// hashed links for OpenSSL, to Java's keystore where there is one, and as sources, so that an update-ca-certificates
-// in a container keeps them. A tree without /etc/ssl/certs is left alone. What
-// it makes belongs to the user it runs as.
-func (s Set) Install(root string) error {
+// hashed links for OpenSSL, to Java's keystore where there is one, and as
+// sources, so that an update-ca-certificates in a container keeps them. A tree
+// without /etc/ssl/certs is left alone. What it makes belongs to the user it
+// runs as. left says what was not added to, and why; "" is nothing.
+func (s Set) Install(root string) (left string, err error) {
 	t, err := openTree(root)
 	if err != nil {
-		return fmt.Errorf("trusted certificates: %w", err)
+		return "", fmt.Errorf("trusted certificates: %w", err)
 	}
 	defer t.close()
 	certs, err := t.resolve(certsDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return "", nil
 	}
 	if err == nil {
-		err = s.install(t, certs)
+		left, err = s.install(t, certs)
 	}
 	if err != nil {
-		return fmt.Errorf("trusted certificates: %w", err)
+		return "", fmt.Errorf("trusted certificates: %w", err)
 	}
-	return nil
+	return left, nil
 }
 
-func (s Set) install(t *tree, certs string) error {
+func (s Set) install(t *tree, certs string) (left string, err error) {
 	sources, err := t.resolve(localDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if sources, err = t.resolve(path.Dir(localDir)); err == nil {
@@ -105,7 +106,7 @@ func (s Set) install(t *tree, certs string) error {
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return "", err
 	}
 	var all bytes.Buffer
 	for _, c := range s.certs {
@@ -122,10 +123,13 @@ func (s Set) install(t *tree, certs string) error {
 			err = t.hashLink(certs, name+".pem", subjectHash(c.subject))
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
 	}
-	return errors.Join(t.appendTo(path.Join(certs, bundle), all.Bytes()), s.installJava(t))
+	if err := t.appendTo(path.Join(certs, bundle), all.Bytes()); err != nil {
+		return "", err
+	}
+	return s.installJava(t)
 }
 
 // tree is a root file system. Its paths are resolved by the kernel, and then

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rootstock-cf/rootstock/client/fetch"
+	"github.com/rootstock-cf/rootstock/cmd/internal/progress"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher/check"
 	"github.com/rootstock-cf/rootstock/publisher/status"
@@ -25,6 +26,7 @@ type checkFlags struct {
 	store, temp                       string
 	keys                              []string
 	asJSON, noContent, tags, noStatus bool
+	quiet                             bool
 	workers                           int
 }
 
@@ -44,6 +46,7 @@ is any. With a directory, the outcome is noted in .cvmfs_status.json.`,
 	cmd.Flags().StringVar(&f.store, "store", "", "directory of the repository, s3://BUCKET/PREFIX, or http:// URL of its server")
 	cmd.Flags().StringArrayVar(&f.keys, "key", nil, "FILE.pub, a master public key that must have signed the whitelist; may be repeated")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "one JSON object per line: findings, then a summary")
+	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "print findings and errors only")
 	cmd.Flags().BoolVar(&f.noContent, "no-content", false, "only look whether objects exist")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "check all revisions that have a tag, too")
 	cmd.Flags().BoolVar(&f.noStatus, "no-status", false, "leave .cvmfs_status.json alone")
@@ -76,12 +79,15 @@ func (f checkFlags) run(cmd *cobra.Command) error {
 		o.Store = st
 	}
 	out := cmd.OutOrStdout()
-	line := newProgressLine(cmd.ErrOrStderr(), func() string {
+	line := tell(cmd, f.quiet, f.asJSON, func() progress.State {
 		p := o.Progress
-		return fmt.Sprintf("%d catalogs, %d trees, %d objects, %s", p.Catalogs.Load(), p.Trees.Load(), p.Objects.Load(), size(p.Bytes.Load()))
+		return progress.State{
+			Doing: "checking", What: fmt.Sprintf("%d catalogs, %d trees, %d objects", p.Catalogs.Load(), p.Trees.Load(), p.Objects.Load()),
+			Bytes: p.Bytes.Load(), Done: p.Answered.Load(), Total: p.Asked.Load(),
+		}
 	})
 	o.Found = func(found check.Finding) {
-		line.pause(func() {
+		line.Pause(func() {
 			if f.asJSON {
 				typed(out, "finding", found) //nolint:errcheck // the summary's error tells
 				return
@@ -90,7 +96,7 @@ func (f checkFlags) run(cmd *cobra.Command) error {
 		})
 	}
 	r, err := check.Run(cmd.Context(), o)
-	line.end()
+	line.End()
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.store, err)
 	}
@@ -130,7 +136,7 @@ func (f checkFlags) summary(cmd *cobra.Command, r *check.Report) error {
 	if !r.Clean() {
 		return fmt.Errorf("%s: %d findings (%s)", f.store, r.Findings, what)
 	}
-	if !f.asJSON {
+	if !f.asJSON && !f.quiet {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s revision %d is whole: %s\n", r.Name, r.Revision, what)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rootstock-cf/rootstock/cmd/internal/progress"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/publisher"
 	"github.com/rootstock-cf/rootstock/publisher/gc"
@@ -20,6 +21,7 @@ type gcFlags struct {
 	leases, publicKeys      []string
 	cells                   cellFlags
 	dryRun, asJSON, verbose bool
+	quiet                   bool
 }
 
 func newGC() *cobra.Command {
@@ -53,6 +55,7 @@ On a replica nothing is signed, and --key, the public key, stands for --keys.`,
 	fl.StringVar(&f.log, "deletion-log", "", "FILE to which the name of each deleted object is appended")
 	fl.StringVar(&f.temp, "tmp", "", "directory for sorted names (default the system's)")
 	fl.BoolVar(&f.asJSON, "json", false, "print the outcome as JSON")
+	fl.BoolVar(&f.quiet, "quiet", false, "print errors only")
 	fl.BoolVar(&f.verbose, "verbose", false, "log what happens")
 	required(cmd, "store")
 	return cmd
@@ -82,10 +85,7 @@ func (f gcFlags) run(cmd *cobra.Command) (err error) {
 	}
 	o := gc.Options{
 		Store: st, Keys: keys, Trust: trust, KeepRevisions: f.keepRevisions, KeepFor: f.keepFor, Grace: f.grace,
-		DryRun: f.dryRun, TempDir: f.temp, Log: logger(cmd.ErrOrStderr(), f.verbose),
-	}
-	if !f.verbose {
-		o.Log = nil
+		DryRun: f.dryRun, TempDir: f.temp,
 	}
 	if len(f.leases) == 0 && !cmd.Flags().Changed("grace") {
 		o.Grace = 0 // a default does not know how long containers live
@@ -105,13 +105,29 @@ func (f gcFlags) run(cmd *cobra.Command) (err error) {
 		defer func() { err = errors.Join(err, log.Close()) }()
 		o.DeletionLog = log
 	}
+	o.Progress = &gc.Progress{}
+	line := tell(cmd, f.quiet, f.asJSON, func() progress.State { return f.state(o.Progress) })
+	defer line.End()
+	if f.verbose {
+		o.Log = logger(line, true)
+	}
 	r, err := gc.Collect(cmd.Context(), o)
+	line.End()
 	if errors.Is(err, gc.ErrBlind) {
 		return fmt.Errorf("%w (--leases FILE, or --grace DURATION)", err)
 	} else if err != nil {
 		return err
 	}
 	return f.print(cmd, r)
+}
+
+// state is what marking, and then sweeping, has come to.
+func (f gcFlags) state(p *gc.Progress) progress.State {
+	s := progress.State{Doing: "marking", What: counted(p.Catalogs.Load(), "catalogs"), Bytes: p.Bytes.Load()}
+	if swept := p.Swept.Load(); swept > 0 {
+		s.Doing, s.What, s.Done, s.Total = "sweeping", counted(p.Deleted.Load(), "deleted"), swept, gc.Prefixes
+	}
+	return s
 }
 
 // collected is the line of `rootstock gc --json`.
@@ -133,6 +149,9 @@ func (f gcFlags) print(cmd *cobra.Command, r *gc.Result) error {
 		if err != nil {
 			return fmt.Errorf("gc: %w", err)
 		}
+		return nil
+	}
+	if f.quiet {
 		return nil
 	}
 	for _, n := range r.Notes {

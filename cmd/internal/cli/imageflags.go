@@ -28,9 +28,9 @@ func (i *imageFlags) add(p *pflag.FlagSet) {
 }
 
 // options reads what the flags name.
-func (i *imageFlags) options(cmd *cobra.Command, f *publishFlags) (source.Options, error) {
+func (i *imageFlags) options(cmd *cobra.Command, temp string) (source.Options, error) {
 	o := i.o
-	o.TempDir, o.Seen = f.temp, f.seen()
+	o.TempDir = temp
 	if o.Retries == 0 {
 		o.Retries = -1 // Options' 0 is its default
 	}

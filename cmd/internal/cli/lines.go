@@ -26,6 +26,7 @@ type publishedLine struct {
 	Bytes        int64          `json:"bytes"`
 	ObjectsNew   int64          `json:"objects_new"`
 	BytesStored  int64          `json:"bytes_stored"`
+	Attested     string         `json:"attested,omitempty"` // id of the key that signed a statement about it now
 	Notes        []string       `json:"notes"`
 }
 
@@ -33,7 +34,7 @@ func publishedOf(r *publisher.Result) publishedLine {
 	return publishedLine{
 		Kind: r.Reference.Kind, Name: r.Reference.Name, Version: r.Reference.Version, Path: r.Path, Tree: r.Tree,
 		SourceDigest: r.Source, Revision: r.Revision, Unchanged: r.Unchanged, Entries: r.Entries, Bytes: r.Bytes,
-		ObjectsNew: r.NewObjects, BytesStored: r.NewBytes, Notes: append([]string{}, r.Notes...),
+		ObjectsNew: r.NewObjects, BytesStored: r.NewBytes, Attested: r.Attested, Notes: append([]string{}, r.Notes...),
 	}
 }
 
@@ -46,9 +47,16 @@ func printPublished(out io.Writer, r *publisher.Result) {
 		fmt.Fprintf(out, "%s is published already with this content (tree %s): revision stays %d\n", r.Reference, r.Tree, r.Revision)
 		return
 	}
+	if r.Known {
+		fmt.Fprintf(out, "%s is published already with this content (tree %s); revision %d adds the statement of key %s\n", r.Reference, r.Tree, r.Revision, r.Attested)
+		return
+	}
 	fmt.Fprintf(out, "published %s in revision %d\n", r.Reference, r.Revision)
 	fmt.Fprintf(out, "  path %s\n  tree %s\n  %d entries, %s; new: %d objects, %s stored\n",
 		r.Path, r.Tree, r.Entries, size(r.Bytes), r.NewObjects, size(r.NewBytes))
+	if r.Attested != "" {
+		fmt.Fprintf(out, "  statement signed by key %s\n", r.Attested)
+	}
 }
 
 // removedLine is a version that is gone. Of an image without a tag kind, name

@@ -2,66 +2,32 @@ package cli
 
 import (
 	"fmt"
-	"io"
-	"os"
-	"sync"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/spf13/cobra"
+
+	"github.com/rootstock-cf/rootstock/cmd/internal/progress"
+	"github.com/rootstock-cf/rootstock/publisher/source"
 )
 
-// progressLine keeps one line of a terminal up to date. On anything but a
-// terminal it writes nothing.
-type progressLine struct {
-	out  *os.File // nil if it is no terminal
-	text func() string
-	stop chan struct{}
-	wg   sync.WaitGroup
-	mu   sync.Mutex // held while somebody writes
+// tell begins to tell on standard error how far a command has come. The caller
+// ends it before it prints what came of it.
+func tell(cmd *cobra.Command, quiet, asJSON bool, state func() progress.State) *progress.Line {
+	return progress.Start(progress.Options{Out: cmd.ErrOrStderr(), Quiet: quiet, JSON: asJSON, State: state})
 }
 
-// newProgressLine starts a line that shows text, which must be safe to call at
-// any time, until end.
-func newProgressLine(w io.Writer, text func() string) *progressLine {
-	p := &progressLine{text: text, stop: make(chan struct{})}
-	if f, ok := w.(*os.File); ok {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			p.out = f
+// reading is the state of a command that reads sources.
+func reading(doing string, p *source.Progress) func() progress.State {
+	return func() progress.State {
+		s := progress.State{Doing: doing, Bytes: p.Read.Load(), InBytes: true}
+		if !p.Unknown.Load() {
+			s.Done, s.Total = s.Bytes, p.Total.Load()
 		}
+		return s
 	}
-	if p.out == nil {
-		return p
-	}
-	p.wg.Go(func() {
-		tick := time.NewTicker(250 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-p.stop:
-				return
-			case <-tick.C:
-				p.mu.Lock()
-				fmt.Fprintf(p.out, "\r\x1b[K%s", p.text())
-				p.mu.Unlock()
-			}
-		}
-	})
-	return p
 }
 
-// pause lets f write lines of its own.
-func (p *progressLine) pause(f func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.out != nil {
-		fmt.Fprint(p.out, "\r\x1b[K")
-	}
-	f()
-}
+// size prints bytes for people.
+func size(n int64) string { return progress.Size(n) }
 
-// end removes the line.
-func (p *progressLine) end() {
-	close(p.stop)
-	p.wg.Wait()
-	p.pause(func() {})
-}
+// counted prints how many things there are of a kind.
+func counted(n int64, things string) string { return fmt.Sprintf("%d %s", n, things) }

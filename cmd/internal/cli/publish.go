@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +28,14 @@ type publishFlags struct {
 	quiet   bool
 	json    bool
 	verify  bool
+	attest  attestFlags
+}
+
+// source says how sources are opened.
+func (f *publishFlags) source(cmd *cobra.Command, i *imageFlags) (source.Options, error) {
+	o, err := i.options(cmd, f.temp)
+	o.Seen = f.seen()
+	return o, err
 }
 
 // seen is what earlier runs found sources to hold.
@@ -48,6 +57,7 @@ func newPublish() *cobra.Command {
 		},
 	}
 	f.addPublish(cmd.PersistentFlags())
+	f.attest.add(cmd.PersistentFlags())
 	cmd.AddCommand(newPublishRootfs(&f), newPublishImage(&f))
 	cmd.AddCommand(newPublishBuildpack(&f), newPublishDir(&f))
 	return cmd
@@ -71,7 +81,7 @@ func newPublishImage(f *publishFlags) *cobra.Command {
 		Short: "Publish an image: docker://HOST/REPO:TAG, oci:DIR:REF, oci:FILE:REF, docker-archive:FILE:REF",
 		Args:  exactArgs("SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := i.options(cmd, f)
+			o, err := f.source(cmd, &i)
 			if err != nil {
 				return err
 			}
@@ -142,11 +152,20 @@ func (f *publishFlags) run(cmd *cobra.Command, j publisher.Job) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softLimit)
 	}
-	p, err := f.open(ctx)
+	var read source.Progress
+	line := tell(cmd, f.quiet, f.json, reading("publishing", &read))
+	defer line.End()
+	o, err := f.options(ctx, line)
+	if err != nil {
+		return err
+	}
+	o.Progress = &read
+	p, err := publisher.Open(ctx, o)
 	if err != nil {
 		return err
 	}
 	r, err := p.Publish(ctx, j)
+	line.End()
 	if err != nil {
 		return err
 	}
@@ -163,33 +182,23 @@ func (f *publishFlags) print(cmd *cobra.Command, r *publisher.Result) error {
 	return nil
 }
 
-func (f *publishFlags) open(ctx context.Context) (*publisher.Publisher, error) {
-	o, err := f.options(ctx)
+// options are those of the publisher, which logs to log.
+func (f *publishFlags) options(ctx context.Context, log io.Writer) (publisher.Options, error) {
+	o, err := f.writeFlags.options(ctx)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
+	o.Log = stages(log, f.verbose)
 	o.IndexDir, o.Workers, o.Seen, o.VerifySource = f.index, f.workers, f.seen(), f.verify
-	return publisher.Open(ctx, o)
+	o.Attest, err = f.attest.signer(o.Keys)
+	return o, err
 }
 
 // stages logs what a publish does if asked to, and otherwise only what a person
 // has to know.
-func stages(verbose bool) *slog.Logger {
+func stages(w io.Writer, verbose bool) *slog.Logger {
 	if verbose {
-		return logger(os.Stderr, true)
+		return logger(w, true)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-}
-
-// size prints bytes for people.
-func size(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, exp := float64(n)/unit, 0
-	for ; f >= unit && exp < 4; exp++ {
-		f /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", f, "KMGTP"[exp])
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

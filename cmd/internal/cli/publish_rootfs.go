@@ -25,7 +25,7 @@ along. An image is written as for publish image, and needs NAME and VERSION.`,
 		Args: namedOrNot("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, file := cmd.Context(), args[len(args)-1]
-			o, err := i.options(cmd, f)
+			o, err := f.source(cmd, &i)
 			if err != nil {
 				return err
 			}

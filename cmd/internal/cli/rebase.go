@@ -24,7 +24,7 @@ moves in the repository, not in its registry; --as gives another. Both images ar
 written as for rootstock publish image.`,
 		Args: exactArgs("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := i.options(cmd, &f)
+			o, err := f.source(cmd, &i)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rootstock-cf/rootstock/client/fetch"
+	"github.com/rootstock-cf/rootstock/cmd/internal/progress"
 	"github.com/rootstock-cf/rootstock/manifest"
 	"github.com/rootstock-cf/rootstock/reference"
 	"github.com/rootstock-cf/rootstock/replica"
@@ -55,7 +56,7 @@ shows the new revision once all of it is there.`,
 
 func (f *replicateFlags) run(cmd *cobra.Command, url, spec string) error {
 	ctx := cmd.Context()
-	o := replica.Options{Name: f.name, Workers: f.workers, TempDir: f.temp, Log: logger(os.Stderr, f.noisy)}
+	o := replica.Options{Name: f.name, Workers: f.workers, TempDir: f.temp, Log: logger(os.Stderr, f.noisy), Progress: &replica.Progress{}}
 	for _, text := range f.only {
 		ref, err := reference.Parse(text)
 		if err != nil {
@@ -92,7 +93,12 @@ func (f *replicateFlags) run(cmd *cobra.Command, url, spec string) error {
 			f.print(cmd, spec, res)
 		})
 	}
+	line := tell(cmd, f.quiet, f.asJSON, func() progress.State {
+		p := o.Progress
+		return progress.State{Doing: "replicating", What: counted(p.Objects.Load(), "objects"), Bytes: p.Bytes.Load()}
+	})
 	res, err := r.Snapshot(ctx)
+	line.End()
 	if err != nil {
 		return err
 	}

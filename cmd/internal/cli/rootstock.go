@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rootstock-cf/rootstock/publisher"
 	"github.com/rootstock-cf/rootstock/store"
 	"github.com/rootstock-cf/rootstock/store/local"
 	"github.com/rootstock-cf/rootstock/store/s3"
@@ -38,6 +39,7 @@ func NewRootstock() *cobra.Command {
 	cmd.AddCommand(newReplicate())
 	cmd.AddCommand(newResume())
 	cmd.AddCommand(newProfile())
+	cmd.AddCommand(newAttest(), newVerify())
 	cmd.PersistentFlags().Var(environment(s3.ConfigVariable), "s3-config", "file of CVMFS_S3_* settings for s3:// stores; without, the AWS_* variables count")
 	return cmd
 }
@@ -59,6 +61,23 @@ func openStore(spec string) (store.Store, error) {
 		return nil, fmt.Errorf("store %s: %w", spec, err)
 	}
 	return s, nil
+}
+
+// openReader looks at what an existing repository holds: a store, or what its
+// server hands out.
+func openReader(ctx context.Context, spec, temp string) (*publisher.Reader, error) {
+	if !strings.HasPrefix(spec, "http://") && !strings.HasPrefix(spec, "https://") {
+		st, err := openStore(spec)
+		if err != nil {
+			return nil, err
+		}
+		return publisher.OpenReader(ctx, st, temp)
+	}
+	server, err := newRemote(spec)
+	if err != nil {
+		return nil, fmt.Errorf("--store: %w", err)
+	}
+	return publisher.OpenReader(ctx, server, temp)
 }
 
 // createStore is openStore for a place that is to get a new repository.

@@ -37,6 +37,7 @@ then. --dry-run says what it would do.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.sync(cmd, args[0]) },
 	}
 	f.addPublish(cmd.Flags())
+	f.attest.add(cmd.Flags())
 	f.i.add(cmd.Flags())
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "go on, and begin again every --interval")
 	cmd.Flags().DurationVar(&f.interval, "interval", 10*time.Minute, "with --watch, time from the end of one run to the next")
@@ -52,7 +53,7 @@ func (f *syncFlags) sync(cmd *cobra.Command, file string) error {
 	if f.interval <= 0 {
 		return misuse(cmd, "--interval %s: want a time above 0", f.interval)
 	}
-	o, err := f.i.options(cmd, &f.publishFlags)
+	o, err := f.source(cmd, &f.i)
 	if err != nil {
 		return err
 	}
@@ -82,11 +83,14 @@ func (f *syncFlags) once(cmd *cobra.Command, file string, o source.Options) erro
 	if err != nil {
 		return err
 	}
-	po, err := f.options(ctx)
+	var read source.Progress
+	line := tell(cmd, f.quiet, f.json, reading("publishing", &read))
+	defer line.End()
+	po, err := f.options(ctx, line)
 	if err != nil {
 		return err
 	}
-	po.IndexDir, po.Workers, po.Seen, po.VerifySource = f.index, f.workers, f.seen(), f.verify
+	po.Progress = &read
 	p, err := publisher.Open(ctx, po)
 	if err != nil {
 		return err
@@ -104,6 +108,7 @@ func (f *syncFlags) once(cmd *cobra.Command, file string, o source.Options) erro
 		}
 	}
 	all, revision, err := apply(ctx, steps)
+	line.End()
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"time"
 
@@ -57,7 +58,7 @@ func (f *writeFlags) options(ctx context.Context) (publisher.Options, error) {
 	if err != nil {
 		return publisher.Options{}, err
 	}
-	o := publisher.Options{Store: st, Keys: keys, TempDir: f.temp, Log: stages(f.verbose)}
+	o := publisher.Options{Store: st, Keys: keys, TempDir: f.temp, Log: stages(os.Stderr, f.verbose)}
 	if f.autoTag {
 		o.AutoTags = f.autoTagSpan
 	}

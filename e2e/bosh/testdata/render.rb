@@ -1,6 +1,6 @@
-# Renders a job as BOSH does: reads a JSON document from standard input, with
-# job (the directory of its spec), out, properties, links and spec, and writes
-# each template to out. What a template raises is said in one line.
+# Renders jobs as BOSH does: reads JSON documents from standard input, a line each,
+# with job (the directory of its spec), out, properties, links and spec, and writes
+# each template to out. Answers a line each: what a template raises, or nothing.
 require 'erb'
 require 'fileutils'
 require 'json'
@@ -82,19 +82,25 @@ class Context
   end
 end
 
-doc = JSON.parse($stdin.read)
-spec = YAML.safe_load(File.read(File.join(doc['job'], 'spec')))
-context = Context.new(doc, spec)
-spec['templates'].each do |source, destination|
-  file = File.join(doc['job'], 'templates', source)
-  begin
-    text = context.render(File.read(file), file)
-  rescue StandardError => e
-    warn "- Error filling in template '#{source}': #{e.message}"
-    exit 1
+def render(doc)
+  spec = YAML.safe_load(File.read(File.join(doc['job'], 'spec')))
+  context = Context.new(doc, spec)
+  templates = spec['templates'].transform_keys { |source| File.join('templates', source) }
+  templates.merge('monit' => 'monit').each do |source, destination|
+    file = File.join(doc['job'], source)
+    begin
+      text = context.render(File.read(file), file)
+    rescue StandardError => e
+      return "- Error filling in template '#{source}': #{e.message}"
+    end
+    out = File.join(doc['out'], destination)
+    FileUtils.mkdir_p(File.dirname(out))
+    File.write(out, text)
   end
-  out = File.join(doc['out'], destination)
-  FileUtils.mkdir_p(File.dirname(out))
-  File.write(out, text)
+  nil
 end
-FileUtils.cp(File.join(doc['job'], 'monit'), File.join(doc['out'], 'monit'))
+
+$stdin.each_line do |line|
+  puts JSON.generate('wrong' => render(JSON.parse(line)))
+  $stdout.flush
+end
