@@ -26,14 +26,23 @@ type ahead struct {
 	ctx    context.Context //nolint:containedctx // of what outlives a call
 	cancel context.CancelFunc
 	work   sync.WaitGroup
-	slots  chan struct{} // holds one for each that is being fetched
+	jobs   chan job
 
 	mu      sync.Mutex
 	clock   int64
 	streams [16]stream
 	pending map[cache.Key]struct{}
 	bytes   int64 // of pending
+	workers int
 	closed  bool
+}
+
+// job is one object that is to be fetched.
+type job struct {
+	source
+	key   cache.Key
+	chunk catalog.Chunk
+	kind  object.Type
 }
 
 // stream is a reader's way through the rows of a catalog.
@@ -46,10 +55,11 @@ type stream struct {
 }
 
 const (
-	aheadNear  = 8  // rows between two files of a stream: links and directories
-	aheadFiles = 32 // most files ahead of a reader
-	aheadStart = 2  // files in a row that make a stream
-	aheadSlots = 4
+	aheadNear  = 8    // rows between two files of a stream: links and directories
+	aheadFiles = 32   // most files ahead of a reader
+	aheadStart = 2    // files in a row that make a stream
+	aheadSlots = 4    // fetched at the same time
+	aheadQueue = 1024 // most objects on their way
 	// aheadTimeout is the time after which a fetch is given up that nobody
 	// asked for.
 	aheadTimeout = 30 * time.Second
@@ -59,7 +69,7 @@ const (
 )
 
 func (a *ahead) init(r *Repository) {
-	a.r, a.pending, a.slots = r, map[cache.Key]struct{}{}, make(chan struct{}, aheadSlots)
+	a.r, a.pending, a.jobs = r, map[cache.Key]struct{}{}, make(chan job, aheadQueue)
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 }
 
@@ -138,29 +148,46 @@ func (a *ahead) start(s source, c catalog.Chunk, t object.Type) bool {
 	if a.closed || time.Now().UnixNano() < a.rests.Load() || a.bytes > 0 && a.bytes+c.Size > a.r.o.Ahead {
 		return false
 	}
+	select {
+	case a.jobs <- job{source: s, key: k, chunk: c, kind: t}:
+	default:
+		return false
+	}
 	a.pending[k] = struct{}{}
 	a.bytes += c.Size
-	a.work.Go(func() {
-		defer func() {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			delete(a.pending, k)
-			a.bytes -= c.Size
-		}()
-		ctx, cancel := context.WithTimeout(a.ctx, aheadTimeout)
-		defer cancel()
-		select {
-		case a.slots <- struct{}{}:
-			defer func() { <-a.slots }()
-		case <-ctx.Done():
-			return
-		}
-		err := a.r.o.Cache.Ensure(ctx, k, c.Size, func(ctx context.Context, w cache.Writer) error { return s.fetch(ctx, c, t, w) })
-		if err != nil {
-			a.rests.Store(time.Now().Add(aheadRest).UnixNano())
-			return
-		}
-		a.fetched.Add(1)
-	})
+	if a.workers < min(aheadSlots, len(a.pending)) {
+		a.workers++
+		a.work.Go(a.run)
+	}
 	return true
+}
+
+// run fetches what is wanted until the repository is closed: a goroutine for
+// each object would grow a stack for each.
+func (a *ahead) run() {
+	for {
+		select {
+		case j := <-a.jobs:
+			a.do(&j)
+		case <-a.ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *ahead) do(j *job) {
+	ctx, cancel := context.WithTimeout(a.ctx, aheadTimeout)
+	defer cancel()
+	err := a.r.o.Cache.Ensure(ctx, j.key, j.chunk.Size, func(ctx context.Context, w cache.Writer) error {
+		return j.fetch(ctx, j.chunk, j.kind, w)
+	})
+	if err != nil {
+		a.rests.Store(time.Now().Add(aheadRest).UnixNano())
+	} else {
+		a.fetched.Add(1)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.pending, j.key)
+	a.bytes -= j.chunk.Size
 }

@@ -43,9 +43,14 @@ func (c *clock) add(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.t = c
 // clientOf returns options for a fresh client of repo.
 func clientOf(t *testing.T, repo *testrepo.Repo) client.Options {
 	t.Helper()
-	f, err := fetch.New(fetch.Config{
-		Servers: []string{repo.URL}, Retries: -1, TimeoutDirect: 300 * time.Millisecond, LowSpeed: 10_000,
-	})
+	// On a machine that is busy, a server on the same takes a while.
+	return clientWithin(t, repo, time.Minute)
+}
+
+// clientWithin is clientOf for a server that keeps silent.
+func clientWithin(t *testing.T, repo *testrepo.Repo, timeout time.Duration) client.Options {
+	t.Helper()
+	f, err := fetch.New(fetch.Config{Servers: []string{repo.URL}, Retries: -1, TimeoutDirect: timeout, LowSpeed: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}

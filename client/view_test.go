@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rootstock-cf/rootstock/catalog"
 	"github.com/rootstock-cf/rootstock/client"
@@ -129,7 +130,7 @@ func TestDoneContext(t *testing.T) {
 func TestBrokenIsNotAbsent(t *testing.T) {
 	repo := testrepo.New(t, testrepo.Options{})
 	repo.Publish(nestedTree("1"))
-	r := openRepository(t, clientOf(t, repo))
+	r := openRepository(t, clientWithin(t, repo, 300*time.Millisecond))
 	n := find(t, r, "/a/n")
 	for name, fault := range map[string]http.HandlerFunc{
 		"404": http.NotFound, "500": down, "hang": func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() },

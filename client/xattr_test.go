@@ -58,7 +58,7 @@ func TestXAttrs(t *testing.T) {
 		{cut, "user.chunks@0", "# page 0 of user.chunks, which has 1, from 0\n3"},
 		{cut, "user.chunks@?", "user.chunks has 1 pages…"},
 		{root, "user.timeout", "5"},
-		{root, "user.timeout_direct", "0"}, // 300 ms
+		{root, "user.timeout_direct", "60"}, // of clientOf
 		{root, "user.pubkeys", "-----BEGIN PUBLIC KEY-----\n…"},
 		{f, "user.external_file", "0"},
 		{f, "user.direct_io", "0"},

@@ -197,7 +197,9 @@ func newConn(fd int, f FS, o Options, flight *inFlight) *Conn {
 
 // protocolOptions asks for what an unchanging tree can have: no automatic
 // invalidation of data, symbolic links and listings in the page cache, and
-// lookups that come with a listing when they are wanted.
+// lookups that come with a listing. Left to itself (READDIRPLUS_AUTO) the kernel
+// wants these only with the first piece of a listing, and then looks up one name
+// after the other.
 func (c *Conn) protocolOptions() *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name:                     "rootstock",
@@ -206,7 +208,7 @@ func (c *Conn) protocolOptions() *fuse.MountOptions {
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: true,
 		IDMappedMount:            true, // for containers with a user namespace; permissions are the kernel's to check, see openMount
-		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_NO_OPENDIR_SUPPORT,
+		ExtraCapabilities:        fuse.CAP_NO_OPENDIR_SUPPORT,
 		DisabledCapabilities:     fuse.CAP_PASSTHROUGH,
 		Logger:                   slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 		PanicHandler:             c.panicked,

@@ -44,12 +44,16 @@ func (i Init) request() []byte {
 	return p
 }
 
+// kernelsOwn are capabilities that say when the kernel asks what, and do not change
+// what is answered. Whoever began the connection may have chosen otherwise.
+const kernelsOwn = fuse.CAP_READDIRPLUS_AUTO
+
 // continueFrom makes a connection of what another process agreed on.
 func (c *Conn) continueFrom(init Init) error {
 	if _, err := c.agree(init.request()); err != nil {
 		return err
 	}
-	if init.Agreed != 0 && init.Agreed != c.init.Agreed {
+	if init.Agreed != 0 && (init.Agreed^c.init.Agreed)&^kernelsOwn != 0 {
 		return fmt.Errorf("%w: the connection was begun with the capabilities %#x, and this program takes %#x",
 			ErrProtocol, init.Agreed, c.init.Agreed)
 	}

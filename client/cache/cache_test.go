@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -197,81 +196,6 @@ func TestStorePath(t *testing.T) {
 	if !errors.Is(err, cache.ErrCannotStore) || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file made: %v", err)
 	}
-}
-
-func TestCoalesce(t *testing.T) {
-	c := opened(t, cache.Options{})
-	var fills atomic.Int64
-	release := make(chan struct{})
-	fill := func(_ context.Context, w cache.Writer) error {
-		fills.Add(1)
-		<-release
-		_, err := w.Write([]byte("x"))
-		return err
-	}
-	var wg sync.WaitGroup
-	impatient, cancel := context.WithCancel(t.Context())
-	for n := range 50 {
-		ctx := t.Context()
-		if n == 0 {
-			ctx = impatient // may well be the one that started the work
-		}
-		wg.Go(func() {
-			f, err := c.Store(ctx, key(1), 1, fill)
-			if n == 0 {
-				if !errors.Is(err, context.Canceled) {
-					t.Errorf("cancelled waiter: %v", err)
-				}
-				return
-			}
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			f.Close() //nolint:errcheck // read only
-		})
-		if n == 0 {
-			for fills.Load() == 0 {
-				time.Sleep(time.Millisecond)
-			}
-		}
-	}
-	// The first has started the work; the others join it before it leaves.
-	for c.Stats().Misses < 0 || !joined(c) {
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	close(release)
-	wg.Wait()
-	if n := fills.Load(); n != 1 {
-		t.Errorf("filled %d times", n)
-	}
-}
-
-// joined waits until a second store of a running key has been let in: it
-// starts one itself with a context that ends at once.
-func joined(c *cache.Cache) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	_, err := c.Store(ctx, key(1), 1, func(context.Context, cache.Writer) error { return errors.New("not coalesced") })
-	return errors.Is(err, context.DeadlineExceeded)
-}
-
-// When the last waiter leaves, the work is told, and the next one starts anew.
-func TestLastWaiterCancels(t *testing.T) {
-	c := opened(t, cache.Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	_, err := c.Store(ctx, key(1), 1, func(ctx context.Context, _ cache.Writer) error {
-		cancel()
-		<-ctx.Done()
-		ended <- ctx.Err()
-		return ctx.Err()
-	})
-	if !errors.Is(err, context.Canceled) || !errors.Is(<-ended, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-	put(t, c, key(1), []byte("y"))
 }
 
 func TestQuota(t *testing.T) {
@@ -560,25 +484,6 @@ func TestModeIsNotTheUmasks(t *testing.T) {
 	defer f.Close() //nolint:errcheck // read only
 	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o444 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-}
-
-// What nobody reads now is stored once, checked like everything else, and there
-// for who reads it later.
-func TestEnsure(t *testing.T) {
-	c := opened(t, cache.Options{})
-	b, fills := []byte("for later"), 0
-	fill := func(ctx context.Context, w cache.Writer) error { fills++; return writes(b)(ctx, w) }
-	if err := c.Ensure(t.Context(), key(1), int64(len(b)+1), fill); !errors.Is(err, cache.ErrContent) || c.Has(key(1)) {
-		t.Errorf("of another size: %v", err)
-	}
-	for range 2 {
-		if err := c.Ensure(t.Context(), key(1), int64(len(b)), fill); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, ok := read(t, c, key(1)); !ok || !bytes.Equal(got, b) || fills != 2 {
-		t.Errorf("%q, %v, filled %d times", got, ok, fills)
 	}
 }
 

@@ -20,7 +20,7 @@ type body struct {
 	window time.Duration // over which the low speed limit is judged
 	waited time.Duration // in this window
 	got    int64         // bytes in this window
-	timer  *time.Timer   // ends a single read that never returns
+	timer  *time.Timer   // ends a single wait that never returns
 	err    error         // sticky
 }
 
@@ -30,11 +30,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	if b.timer == nil {
-		b.timer = time.AfterFunc(b.window, func() { b.cancel(ErrTimeout) })
-	} else {
-		b.timer.Reset(b.window)
-	}
+	b.start()
 	start := time.Now()
 	n, err := b.in.Read(p)
 	b.timer.Stop()
@@ -58,12 +54,26 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-func (b *body) Close() error {
+// start ends the request unless it goes on in time.
+func (b *body) start() {
+	if b.timer == nil {
+		b.timer = time.AfterFunc(b.window, func() { b.cancel(ErrTimeout) })
+	} else {
+		b.timer.Reset(b.window)
+	}
+}
+
+func (b *body) stop() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
 	b.cancel(nil)
-	return b.in.Close()
+}
+
+func (b *body) Close() error {
+	err := b.in.Close()
+	b.stop()
+	return err
 }
 
 // watched tells a decorator that the body it handed out broke off.

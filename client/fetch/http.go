@@ -47,6 +47,7 @@ type HTTP struct {
 	proxy  string
 	o      HTTPOptions
 	client *http.Client
+	wire   *wire // instead of client; nil where that has to do it
 
 	renewed atomic.Int64 // UNIX nanoseconds
 }
@@ -75,8 +76,9 @@ func NewHTTP(base string, o HTTPOptions) (*HTTP, error) {
 		o.UserAgent = "rootstock"
 	}
 	h := &HTTP{base: strings.TrimRight(u.String(), "/"), o: o}
+	dialer := &net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Resolver: o.Resolver}
 	transport := &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second, Resolver: o.Resolver}).DialContext,
+		DialContext:            dialer.DialContext,
 		TLSHandshakeTimeout:    o.Timeout,
 		ResponseHeaderTimeout:  o.Timeout,
 		TLSClientConfig:        o.TLS,
@@ -93,6 +95,7 @@ func NewHTTP(base string, o HTTPOptions) (*HTTP, error) {
 		h.proxy = o.Proxy.Redacted()
 	}
 	h.client = &http.Client{Transport: transport, CheckRedirect: h.redirect}
+	h.wire = newWire(u, &h.o, dialer)
 	return h, nil
 }
 
@@ -107,40 +110,65 @@ func (h *HTTP) redirect(_ *http.Request, via []*http.Request) error {
 }
 
 // Close drops idle connections. Bodies still open are not affected.
-func (h *HTTP) Close() { h.client.CloseIdleConnections() }
+func (h *HTTP) Close() {
+	h.client.CloseIdleConnections()
+	if h.wire != nil {
+		h.wire.close()
+	}
+}
 
 // Fetch requests path once.
 func (h *HTTP) Fetch(ctx context.Context, path string, o Options) (io.ReadCloser, error) {
 	inner, cancel := context.WithCancelCause(ctx)
-	req, err := http.NewRequestWithContext(inner, http.MethodGet, h.base+"/"+escape(path), nil)
-	if err != nil {
-		cancel(nil)
-		return nil, &Error{Kind: ErrUnavailable, Server: h.base, Cause: err}
-	}
-	h.header(req.Header, o)
 	h.o.Counters.request()
 	start := time.Now()
 	h.renew(start)
-	resp, err := h.client.Do(req)
+	b := &body{h: h, ctx: ctx, inner: inner, cancel: cancel, window: h.o.Timeout}
+	resp, err := b.request(path, o)
 	if err != nil {
-		cancel(nil)
+		if errors.Is(context.Cause(inner), ErrTimeout) {
+			err = ErrTimeout
+		}
+		b.stop()
 		return nil, h.failed(ctx, err)
+	}
+	if b.timer != nil {
+		b.timer.Stop() // until somebody reads
 	}
 	h.o.Counters.answered(time.Since(start))
 	wanted := http.StatusOK
 	if o.Length > 0 {
 		wanted = http.StatusPartialContent
 	}
-	if resp.StatusCode != wanted {
+	b.in, b.etag = resp.body, resp.etag
+	if resp.status != wanted {
 		err := h.status(resp)
-		resp.Body.Close() //nolint:errcheck // the status says it all
-		cancel(nil)
+		b.Close() //nolint:errcheck // the status says it all
 		return nil, err
 	}
-	return h.o.Bandwidth.reader(inner, &body{
-		h: h, ctx: ctx, inner: inner, cancel: cancel, in: resp.Body,
-		etag: resp.Header.Get("ETag"), window: h.o.Timeout,
-	}), nil
+	return h.o.Bandwidth.reader(inner, b), nil
+}
+
+// request sends a request and waits for the answer's header.
+func (b *body) request(path string, o Options) (*answerHead, error) {
+	h := b.h
+	if h.wire != nil {
+		return h.wire.get(b.inner, escape(path), func(add func(name, value string)) { header(o, add) }, b.start)
+	}
+	req, err := http.NewRequestWithContext(b.inner, http.MethodGet, h.base+"/"+escape(path), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", h.o.UserAgent)
+	header(o, req.Header.Set)
+	resp, err := h.client.Do(req) //nolint:bodyclose // it is body.Close that closes it
+	if err != nil {
+		return nil, err
+	}
+	return &answerHead{
+		status: resp.StatusCode, etag: resp.Header.Get("ETag"), body: resp.Body,
+		byProxy: resp.Header.Get("X-Squid-Error") != "" || strings.Contains(resp.Header.Get("Proxy-Status"), "error"),
+	}, nil
 }
 
 // renew drops idle connections when it is time to. Under steady load none of
@@ -150,23 +178,23 @@ func (h *HTTP) renew(now time.Time) {
 	if now.UnixNano()-last < int64(h.o.Renew) || !h.renewed.CompareAndSwap(last, now.UnixNano()) || last == 0 {
 		return
 	}
-	h.client.CloseIdleConnections()
+	h.Close()
 }
 
-func (h *HTTP) header(header http.Header, o Options) {
-	header.Set("User-Agent", h.o.UserAgent)
+// header adds what a request's options ask for.
+func header(o Options, add func(name, value string)) {
 	if o.ETag != "" {
-		header.Set("If-None-Match", o.ETag)
+		add("If-None-Match", o.ETag)
 	}
 	if o.Length > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-%d", o.Offset, o.Offset+o.Length-1))
+		add("Range", fmt.Sprintf("bytes=%d-%d", o.Offset, o.Offset+o.Length-1))
 	}
 	switch {
 	case o.NoCache:
-		header.Set("Cache-Control", "no-cache")
-		header.Set("Pragma", "no-cache")
+		add("Cache-Control", "no-cache")
+		add("Pragma", "no-cache")
 	case o.MaxAge > 0:
-		header.Set("Cache-Control", "max-age="+strconv.Itoa(max(1, int(o.MaxAge/time.Second))))
+		add("Cache-Control", "max-age="+strconv.Itoa(max(1, int(o.MaxAge/time.Second))))
 	}
 }
 
@@ -208,15 +236,13 @@ func (h *HTTP) nearest() Blame {
 }
 
 // status classifies an answer that is not the file (CVMFS-FORMAT 6.4).
-func (h *HTTP) status(resp *http.Response) error {
-	e := &Error{Kind: ErrUnavailable, Server: h.base, Proxy: h.proxy, Status: resp.StatusCode, Blame: BlameServer}
-	byProxy := h.proxy != "" &&
-		(resp.Header.Get("X-Squid-Error") != "" || strings.Contains(resp.Header.Get("Proxy-Status"), "error"))
-	switch code := resp.StatusCode; {
+func (h *HTTP) status(resp *answerHead) error {
+	e := &Error{Kind: ErrUnavailable, Server: h.base, Proxy: h.proxy, Status: resp.status, Blame: BlameServer}
+	switch code := resp.status; {
 	case code == http.StatusNotModified:
 		e.Kind, e.Blame = ErrNotModified, BlameNobody
 		return e
-	case byProxy:
+	case h.proxy != "" && resp.byProxy:
 		e.Blame = BlameProxy
 	case code == http.StatusNotFound || code == http.StatusGone:
 		e.Kind = ErrNotFound

@@ -178,3 +178,25 @@ func TestForgottenNodesAreFoundAgain(t *testing.T) {
 		t.Error("the kernel forgot nothing: this test tests nothing")
 	}
 }
+
+// Whoever lists a large directory and then looks at each of its entries, as find
+// and ls -l do, asks for no name on its own.
+func TestListingIsLookups(t *testing.T) {
+	const entries = 2000
+	v := viewtest.New()
+	for i := range entries {
+		v.Add(fmt.Sprintf("/dir/%05d", i), viewtest.File{})
+	}
+	m := mount(t, v, fusefs.Options{})
+	fd := openDir(t, m.path("/dir"))
+	before := m.conn.Stats().Requests
+	for _, e := range getdents(t, fd, 32<<10) {
+		var st unix.Stat_t
+		if err := unix.Fstatat(fd, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			t.Fatalf("%s: %v", e.Name, err)
+		}
+	}
+	if n := m.conn.Stats().Requests - before; n > entries/10 {
+		t.Errorf("%d requests for a directory of %d entries", n, entries)
+	}
+}

@@ -73,6 +73,7 @@ func metricsAddress(flag string) string {
 // line for each repository once all answer.
 func runCell(cmd *cobra.Command, o cell.Options, ready func(lines string)) error {
 	frugal()
+	patient(o.Log)
 	exe, err := os.Executable() // what this name stood for when we were started
 	if err != nil {
 		return fmt.Errorf("run: %w", err)
