@@ -76,7 +76,7 @@ func (f publishFlags) recompress(cmd *cobra.Command, to object.Compression) erro
 			Contents    int64  `json:"contents"`
 			ObjectsNew  int64  `json:"objects_new"`
 			BytesStored int64  `json:"bytes_stored"`
-		}{name, to.String(), r.Revision, r.Unchanged, int64(r.Contents), int64(r.New), r.NewBytes})
+		}{name, to.String(), r.Revision, r.Unchanged, int64(r.Contents), r.New, r.NewBytes})
 	}
 	if r.Unchanged {
 		fmt.Fprintf(out, "%s is %s already; revision stays %d\n", name, to, r.Revision)

@@ -24,7 +24,7 @@ func newStatus() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				if err := typed(cmd.OutOrStdout(), "status", json.RawMessage(raw)); err != nil {
+				if err := typed(cmd.OutOrStdout(), "status", raw); err != nil {
 					return fmt.Errorf("status: %w", err)
 				}
 				return nil
