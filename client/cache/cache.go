@@ -90,7 +90,6 @@ type Cache struct {
 	held     func(object.ContentID) bool
 	reserved int64 // bytes of what is being written
 	flights  map[Key]*flight
-	writing  map[Key]struct{} // names under which files are being written
 	memory   memory
 	stats    Stats
 
@@ -136,7 +135,7 @@ func Open(dir string, o Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache directory: %w", err)
 	}
-	c := &Cache{dir: dir, o: o, flights: map[Key]*flight{}, writing: map[Key]struct{}{}, stop: make(chan struct{})}
+	c := &Cache{dir: dir, o: o, flights: map[Key]*flight{}, stop: make(chan struct{})}
 	c.index.init()
 	if err := c.open(); err != nil {
 		c.closeFiles()

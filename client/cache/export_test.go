@@ -9,10 +9,3 @@ func (c *Cache) Waiting(k Key) int {
 	}
 	return 0
 }
-
-// Writing is how many files are being written under the names they will keep.
-func (c *Cache) Writing() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.writing)
-}

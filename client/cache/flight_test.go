@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rootstock-cf/rootstock/client/cache"
+	"github.com/rootstock-cf/rootstock/object"
 )
 
 func TestCoalesce(t *testing.T) {
@@ -184,9 +187,9 @@ func TestLateWork(t *testing.T) {
 			if !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}
-			late := func() {
+			late := func(others int) {
 				close(goOn)
-				for c.Writing() > 0 {
+				for len(unfinished(t, dir)) > others {
 					time.Sleep(time.Millisecond)
 				}
 				close(ended)
@@ -196,7 +199,7 @@ func TestLateWork(t *testing.T) {
 				c.Evict(1 << 30)
 				f, err := c.Store(t.Context(), key(1), int64(len(b)), func(_ context.Context, w cache.Writer) error {
 					_, err := w.Write(b[:3])
-					late()
+					late(1)
 					_, err2 := w.Write(b[3:])
 					return errors.Join(err, err2)
 				})
@@ -205,7 +208,7 @@ func TestLateWork(t *testing.T) {
 				}
 				f.Close() //nolint:errcheck // read only
 			} else {
-				late()
+				late(0)
 			}
 			<-ended
 			if err := c.Close(); err != nil {
@@ -223,5 +226,38 @@ func TestLateWork(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// unfinished are the files that are being written.
+func unfinished(t *testing.T, dir string) []os.DirEntry {
+	t.Helper()
+	all, err := os.ReadDir(filepath.Join(dir, "txn"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// Containers read below contents and objects without asking anybody: what is
+// there under a name is all there.
+func TestNothingIsThereInPart(t *testing.T) {
+	dir, b := t.TempDir(), []byte("all of it")
+	c := open(t, dir, cache.Options{})
+	defer c.Close() //nolint:errcheck // nothing to keep
+	for n, k := range []cache.Key{cache.Content(object.ContentOf(b)), key(1)} {
+		f, err := c.Store(t.Context(), k, int64(len(b)), func(_ context.Context, w cache.Writer) error {
+			_, err := w.Write(b[:3])
+			if names := files(t, dir); names != 0 || len(unfinished(t, dir)) != 1 {
+				t.Errorf("key %d: %d files have names, %d have none", n, names, len(unfinished(t, dir)))
+			}
+			_, err2 := w.Write(b[3:])
+			return errors.Join(err, err2)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close() //nolint:errcheck // read only
+		c.Remove(k)
 	}
 }

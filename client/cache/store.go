@@ -54,7 +54,7 @@ func (c *Cache) write(ctx context.Context, k Key, size int64, fill func(context.
 		return err
 	}
 	defer c.release(max(0, size))
-	t, err := c.create(k)
+	t, err := c.create()
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (c *Cache) write(ctx context.Context, k Key, size int64, fill func(context.
 	if size >= 0 && t.n != size {
 		return fmt.Errorf("%w: %d bytes, not %d", ErrContent, t.n, size)
 	}
-	t.kept, err = c.commit(t.f, t.path, t.named, object.ContentID(t.sum.Sum(nil)), k)
+	t.kept, err = c.commit(t.f, t.path, object.ContentID(t.sum.Sum(nil)), k)
 	return err
 }
 
@@ -104,7 +104,7 @@ func (c *Cache) StorePath(ctx context.Context, k Key, fill func(ctx context.Cont
 			return err
 		}
 		defer c.release(n)
-		_, err = c.commit(f, path, false, object.ContentID(sum.Sum(nil)), k)
+		_, err = c.commit(f, path, object.ContentID(sum.Sum(nil)), k)
 		return err
 	})
 }
@@ -151,72 +151,30 @@ func (c *Cache) Alias(k, alias Key) (bool, error) {
 
 // temp is a content being written.
 type temp struct {
-	c     *Cache
-	k     Key
-	f     *os.File
-	path  string
-	named bool // path is the name k already
-	sum   hash.Hash
-	n     int64
-	kept  bool // path is not ours to remove any more
+	c    *Cache
+	f    *os.File
+	path string
+	sum  hash.Hash
+	n    int64
+	kept bool // path is gone: renamed into place
 }
 
-// create makes the file that becomes the content k. What will be called k anyway
-// is called so from the beginning, which spares the directories a name that
-// comes and goes: nobody looks for it there before the index has it, and a start
-// removes it if it never came so far. abandon is to be called in the end.
-func (c *Cache) create(k Key) (*temp, error) {
-	t := &temp{c: c, k: k, sum: sha256.New()}
-	open := func(path string) (err error) {
-		t.path = path
-		// The mode is the final one, which spares a change of it.
-		t.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, contentMode) // #nosec G302 G304 -- containers read it; our own directory
-		return err
+func (c *Cache) create() (*temp, error) {
+	// The directory is ours alone and was emptied at the start; where files get
+	// their names, containers look without asking whether one is whole. The mode
+	// is the final one, which spares a change of it.
+	path := c.dir + "/txn/w" + strconv.FormatUint(c.written.Add(1), 10)
+	open := func() (*os.File, error) {
+		return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, contentMode) // #nosec G302 G304 -- containers read it; our own directory
 	}
-	t.named = k.space == objects && c.claimName(k)
-	place := func() error {
-		if t.named {
-			err := c.retryNoDir(k.path(), open)
-			if !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-			// A file that could not be removed.
-			c.unclaimName(k)
-			t.named = false
-		}
-		// The directory is ours alone and was emptied at the start.
-		return open(c.dir + "/txn/w" + strconv.FormatUint(c.written.Add(1), 10))
-	}
-	err := place()
+	f, err := open()
 	if err != nil && c.makeRoom(err, 1) {
-		err = place()
+		f, err = open()
 	}
 	if err != nil {
-		if t.named {
-			c.unclaimName(k)
-		}
 		return nil, c.broken(err)
 	}
-	return t, nil
-}
-
-// claimName makes the caller the one who writes a file under a name. There may be
-// others who work on the same content: those whose work was cancelled go on for
-// a while.
-func (c *Cache) claimName(k Key) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, taken := c.writing[k]; taken {
-		return false
-	}
-	c.writing[k] = struct{}{}
-	return true
-}
-
-func (c *Cache) unclaimName(k Key) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.writing, k)
+	return &temp{c: c, f: f, path: path, sum: sha256.New()}, nil
 }
 
 // contentMode is that of all contents: users of all containers read them, and
@@ -255,25 +213,15 @@ func (t *temp) Reset() error {
 // abandon removes what was not committed.
 func (t *temp) abandon() {
 	t.f.Close() //nolint:errcheck // the content is committed or unwanted
-	if t.named {
-		defer t.c.unclaimName(t.k)
+	if !t.kept {
+		os.Remove(t.path) //nolint:errcheck // the next start removes it
 	}
-	if t.kept {
-		return
-	}
-	t.c.disk.Lock()
-	defer t.c.disk.Unlock()
-	if t.named && t.c.Has(t.k) {
-		return // whoever worked on the same was faster, and the name is that file's
-	}
-	os.Remove(t.path) //nolint:errcheck // the next start removes it
 }
 
 // commit makes the verified file at path visible as the content sum under its
-// own name and as k, which is what path is already if it is named. moved is
-// false if path is still there, because the content was present or something
-// failed.
-func (c *Cache) commit(f *os.File, path string, named bool, sum object.ContentID, k Key) (moved bool, err error) {
+// own name and as k. moved is false if path is still there, because the content
+// was present or something failed.
+func (c *Cache) commit(f *os.File, path string, sum object.ContentID, k Key) (moved bool, err error) {
 	if k.space == contents && k.sum != sum {
 		return false, fmt.Errorf("%w: %s holds %s", ErrContent, k.sum, sum)
 	}
@@ -300,7 +248,18 @@ func (c *Cache) commit(f *os.File, path string, named bool, sum object.ContentID
 	if present {
 		return false, c.linkName(sum, k)
 	}
-	if err := c.place(path, named, sum, k); err != nil {
+	// The other name first: each is a change of the file, and it is looked at
+	// once, when both are made.
+	if k.space != contents {
+		if err := c.link(path, k); err != nil {
+			return false, c.broken(err)
+		}
+	}
+	// Not os.Rename, which looks first whether the target is a directory.
+	if err := c.retryNoDir(sum.CachePath(), func(to string) error { return unix.Rename(path, to) }); err != nil {
+		if k.space != contents {
+			os.Remove(filepath.Join(c.dir, k.path())) //nolint:errcheck // the next start sees it
+		}
 		return false, c.broken(err)
 	}
 	var st unix.Stat_t
@@ -313,25 +272,6 @@ func (c *Cache) commit(f *os.File, path string, named bool, sum object.ContentID
 	c.index.add(entry{sum: sum, size: info.Size(), file: fileOf(&st), checked: true})
 	c.index.name(sum, k)
 	return true, nil
-}
-
-// place gives the file at path its names, all before it is looked at, since each
-// is a change of the file. disk is held.
-func (c *Cache) place(path string, named bool, sum object.ContentID, k Key) error {
-	if named {
-		return c.link(path, Content(sum))
-	}
-	if k.space != contents {
-		if err := c.link(path, k); err != nil {
-			return err
-		}
-	}
-	// Not os.Rename, which looks first whether the target is a directory.
-	err := c.retryNoDir(sum.CachePath(), func(to string) error { return unix.Rename(path, to) })
-	if err != nil && k.space != contents {
-		os.Remove(filepath.Join(c.dir, k.path())) //nolint:errcheck // the next start sees it
-	}
-	return err
 }
 
 // link gives the file at from the name k on disk.
