@@ -34,7 +34,7 @@ type cellDaemon struct {
 	// into; "" for none.
 	within string
 	cmd    *exec.Cmd
-	log    *bytes.Buffer
+	log    *rig.Output
 }
 
 // cell starts a daemon on an empty cache, with flags, which go before what the
@@ -76,7 +76,7 @@ func (c *cellDaemon) config(name string, mapping []overlay.IDRange) {
 
 func (c *cellDaemon) start() {
 	c.t.Helper()
-	c.cmd, c.log = exec.Command(cmp.Or(c.program, c.s.bin+"/rootstock-cell"), c.args...), &bytes.Buffer{}
+	c.cmd, c.log = exec.Command(cmp.Or(c.program, c.s.bin+"/rootstock-cell"), c.args...), &rig.Output{}
 	c.cmd.Stderr = c.log
 	out, err := c.cmd.StdoutPipe()
 	must(c.t, err)

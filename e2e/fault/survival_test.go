@@ -69,10 +69,7 @@ func TestWorkerKilled(t *testing.T) {
 				wait()
 			}
 			got := u.stop()
-			r.mu.Lock()
-			starts := r.starts
-			r.mu.Unlock()
-			if starts <= c.count {
+			if starts := r.started(); starts <= c.count {
 				t.Errorf("%d starts: the worker was not killed each time", starts)
 			}
 			survived("worker killed, "+name, c.count, got)
@@ -115,8 +112,8 @@ func TestWorkerWithMappedIDsKilled(t *testing.T) {
 		t.Errorf("%+v", s.Repositories[0])
 	}
 	got := u.stop()
-	if r.starts <= count {
-		t.Errorf("%d starts: the worker was not killed each time", r.starts)
+	if starts := r.started(); starts <= count {
+		t.Errorf("%d starts: the worker was not killed each time", starts)
 	}
 	survived("worker killed that maps ids", count, got)
 	t.Logf("%d kills, %d operations, %d errors, longest %v: %s", count, got.Operations, len(got.Errors), got.Longest, got.What)

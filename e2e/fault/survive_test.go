@@ -236,6 +236,13 @@ func (r *rig) halt(sig os.Signal) {
 	<-r.running
 }
 
+// started is how often the worker was started so far.
+func (r *rig) started() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.starts
+}
+
 // resume starts the supervisor again.
 func (r *rig) resume() {
 	r.down, r.running = false, make(chan struct{})

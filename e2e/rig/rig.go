@@ -61,30 +61,37 @@ type Process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	done chan error
+	said Output
+}
 
+// Output is what a program that still runs has said so far. Its methods may be
+// called concurrently.
+type Output struct {
 	mu   sync.Mutex
 	said bytes.Buffer
 }
 
-// Write takes what the program says.
-func (p *Process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.said.Write(b)
+// Write implements [io.Writer].
+func (o *Output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said.Write(b)
+}
+
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said.String()
 }
 
 // Said is what the program has said so far.
-func (p *Process) Said() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.said.String()
-}
+func (p *Process) Said() string { return p.said.String() }
 
 // Start starts cmd. It is told to end when the test does.
 func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: cmd, done: make(chan error, 1)}
-	cmd.Stdout, cmd.Stderr = p, p
+	cmd.Stdout, cmd.Stderr = &p.said, &p.said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 func testDraft(t *testing.T, s store.Store) {
 	to, ok := s.(store.Drafter)
 	if !ok {
-		t.Skipf("%T is no store.Drafter", s)
+		return
 	}
 	begin := func(name string, pieces ...[]byte) store.Draft {
 		d, err := to.Draft(t.Context(), name)
