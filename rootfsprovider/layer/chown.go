@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,62 +15,17 @@ var ErrNoOwner = errors.New("owner has no id")
 // owner makes of the one it has; set-id bits stay. Nobody else may change the
 // tree meanwhile.
 func Chown(ctx context.Context, path string, owner func(uid, gid uint32) (u, g uint32, ok bool)) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("change owners in %s: %w", path, err)
-	}
-	dir := os.NewFile(uintptr(fd), path)
-	defer dir.Close() //nolint:errcheck // only read
-	c := chowner{ctx: ctx, owner: owner, seen: map[uint64]struct{}{}}
-	if _, err = c.one(fd, "."); err == nil {
-		err = c.dir(dir, 1)
-	}
-	if err != nil {
+	c := chowner{owner: owner, seen: map[uint64]struct{}{}}
+	w := walk{ctx: ctx, visit: c.one, still: true}
+	if err := w.tree(path); err != nil {
 		return fmt.Errorf("change owners in %s: %w", path, err)
 	}
 	return nil
 }
 
 type chowner struct {
-	ctx   context.Context
 	owner func(uid, gid uint32) (u, g uint32, ok bool)
 	seen  map[uint64]struct{} // inodes with several names
-}
-
-func (c *chowner) dir(dir *os.File, depth int) error {
-	if depth > maxMeasured {
-		return fmt.Errorf("directories nest deeper than %d", maxMeasured)
-	}
-	for {
-		if err := c.ctx.Err(); err != nil {
-			return err
-		}
-		names, err := dir.Readdirnames(batch)
-		for _, name := range names {
-			if err := c.entry(dir, name, depth); err != nil {
-				return fmt.Errorf("%q: %w", name, err)
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (c *chowner) entry(dir *os.File, name string, depth int) error {
-	isDir, err := c.one(int(dir.Fd()), name)
-	if err != nil || !isDir {
-		return err
-	}
-	sub, err := openDir(int(dir.Fd()), name)
-	if err != nil {
-		return err
-	}
-	defer sub.Close() //nolint:errcheck // only read
-	return c.dir(sub, depth+1)
 }
 
 func (c *chowner) one(at int, name string) (isDir bool, err error) {

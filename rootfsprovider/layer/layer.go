@@ -23,7 +23,7 @@ const (
 	// maxDepth is how many descriptors a removal holds at most; what lies
 	// deeper is moved up before it is removed.
 	maxDepth = 64
-	// maxMeasured is the depth that Bytes follows.
+	// maxMeasured is the depth that Bytes and Chown follow.
 	maxMeasured = 1024
 	// batch is how many names of a directory are read at a time.
 	batch = 512
